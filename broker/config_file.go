@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// ReadProperties reads a Kafka properties file: key=value, key:value or key value, one a line, # and ! comments,
+// backslash at a line's end to go on. name is the file's name for errors, which wrap ErrConfig. A key given twice keeps
+// its last value, as Java does.
+func ReadProperties(r io.Reader, name string) (map[string]string, error) {
+	values := map[string]string{}
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 1<<20)
+	pending, line := "", 0
+	for scanner.Scan() {
+		line++
+		text := strings.TrimLeft(scanner.Text(), " \t\f")
+		if pending == "" && (text == "" || text[0] == '#' || text[0] == '!') {
+			continue
+		}
+		text = pending + text
+		if trimmed := strings.TrimRight(text, "\\"); (len(text)-len(trimmed))%2 == 1 {
+			pending = text[:len(text)-1]
+			continue
+		}
+		pending = ""
+		key, value := splitProperty(text)
+		if key == "" {
+			return nil, fmt.Errorf("%w: %s:%d: %q has no key before the value", ErrConfig, name, line, text)
+		}
+		values[key] = value
+	}
+	if err := scanner.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %s:%d: %w", ErrConfig, name, line+1, err)
+	}
+	return values, nil
+}
+
+// splitProperty splits a line at the first =, : or blank that no backslash escapes.
+func splitProperty(text string) (key, value string) {
+	var b strings.Builder
+	i := 0
+	for ; i < len(text); i++ {
+		if text[i] == '\\' && i+1 < len(text) {
+			i++
+			b.WriteByte(text[i])
+			continue
+		}
+		if strings.IndexByte("=: \t\f", text[i]) >= 0 {
+			break
+		}
+		b.WriteByte(text[i])
+	}
+	rest := strings.TrimLeft(text[i:], " \t\f")
+	if rest != "" && (rest[0] == '=' || rest[0] == ':') {
+		rest = strings.TrimLeft(rest[1:], " \t\f")
+	}
+	return b.String(), unescape(strings.TrimRight(rest, " \t\f"))
+}
+
+func unescape(text string) string {
+	if !strings.Contains(text, "\\") {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && i+1 < len(text) {
+			i++
+			switch text[i] {
+			case 't':
+				b.WriteByte('\t')
+				continue
+			case 'n':
+				b.WriteByte('\n')
+				continue
+			case 'r':
+				b.WriteByte('\r')
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
+// unknownKey words the warning about a key that is not in the table.
+func unknownKey(name string, keys []Key) string {
+	best, distance := "", 4
+	for i := range keys {
+		if d := editDistance(name, keys[i].Name); d < distance {
+			best, distance = keys[i].Name, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("unknown key %q; did you mean %q?", name, best)
+	}
+	return fmt.Sprintf("unknown key %q", name)
+}
+
+// editDistance counts the single-character edits between two words (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		corner := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := corner
+			if a[i-1] != b[j-1] {
+				cost = min(corner, row[j], row[j-1]) + 1
+			}
+			corner, row[j] = row[j], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,107 @@
+package broker
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestEveryDefaultPassesItsOwnCheck(t *testing.T) {
+	for _, key := range append(brokerKeys(), topicKeys()...) {
+		if key.Default == "" {
+			continue
+		}
+		if err := key.Check(key.Default); err != nil {
+			t.Error(err)
+		}
+		if key.Doc == "" {
+			t.Errorf("%s has no documentation", key.Name)
+		}
+	}
+}
+
+func TestConfigErrorsNameKeyValueAndRange(t *testing.T) {
+	f := func(key, value string, want ...string) {
+		t.Helper()
+		_, _, err := NewConfig(map[string]string{key: value})
+		if !errors.Is(err, ErrConfig) {
+			t.Fatalf("%s=%s: got %v, want an ErrConfig", key, value, err)
+		}
+		for _, part := range append(want, key, value) {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q does not say %q", err, part)
+			}
+		}
+	}
+	f("num.partitions", "0", "from 1 to 1000000")
+	f("num.partitions", "many", "whole number")
+	f("auto.create.topics.enable", "yes", "true or false")
+	f("fsync.policy", "sometimes", "commit, interval, never")
+	f("log.cleaner.min.cleanable.ratio", "1.5", "from 0 to 1")
+	f("message.max.bytes", "3000000000", "2147483647")
+	f("log.cleanup.policy", "delete,rot", "delete, compact")
+}
+
+func TestUnknownKeysWarnWithAHint(t *testing.T) {
+	_, warnings, err := NewConfig(map[string]string{"log.retention.byte": "5", "zzz": "1"})
+	if err != nil || len(warnings) != 2 {
+		t.Fatalf("got %q, %v; want two warnings", warnings, err)
+	}
+	if !strings.Contains(warnings[0], `did you mean "log.retention.bytes"`) {
+		t.Errorf("no hint in %q", warnings[0])
+	}
+}
+
+func TestSettingsFallThroughTopicDynamicStaticDefault(t *testing.T) {
+	c, _, err := NewConfig(map[string]string{"log.retention.hours": "2", "log.segment.bytes": "2097152"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(own map[string]string, key, want string, source Source) {
+		t.Helper()
+		if got := c.TopicSetting(own, key); got.Value != want || got.Source != source {
+			t.Errorf("%s: got %s from %d, want %s from %d", key, got.Value, got.Source, want, source)
+		}
+	}
+	check(nil, "retention.ms", "7200000", SourceStaticBroker)
+	check(nil, "segment.bytes", "2097152", SourceStaticBroker)
+	check(nil, "segment.ms", "604800000", SourceDefault)
+	c.SetDynamic(map[string]string{"log.segment.bytes": "4194304"})
+	check(nil, "segment.bytes", "4194304", SourceDynamicBroker)
+	check(map[string]string{"segment.bytes": "1048576"}, "segment.bytes", "1048576", SourceTopic)
+}
+
+func TestCheckTopicHoldsKeysAgainstEachOther(t *testing.T) {
+	c, _, _ := NewConfig(nil)
+	if err := c.CheckTopic(map[string]string{"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "5"}); !errors.Is(err, ErrConfig) {
+		t.Errorf("lags: got %v", err)
+	}
+	if err := c.CheckTopic(map[string]string{"fsync.policy": "never", "flush.messages": "1"}); !errors.Is(err, ErrConfig) {
+		t.Errorf("policy: got %v", err)
+	}
+	if err := c.CheckTopic(map[string]string{"cleanup.policy": "compact,delete"}); err != nil {
+		t.Error(err)
+	}
+	if err := c.CheckBroker(map[string]string{"node.id": "3"}); !errors.Is(err, ErrConfig) {
+		t.Errorf("a static key was taken: %v", err)
+	}
+}
+
+func TestReadProperties(t *testing.T) {
+	got, err := ReadProperties(strings.NewReader("# c\n! d\n\n a = b c \nk:v\nlong=one,\\\n  two\nw x\nesc\\=q=1\\\\2\n"), "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"a": "b c", "k": "v", "long": "one,two", "w": "x", "esc=q": `1\2`}
+	for k, v := range want {
+		if got[k] != v {
+			t.Errorf("%s: got %q, want %q", k, got[k], v)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("got %q", got)
+	}
+	if _, err := ReadProperties(strings.NewReader("a=1\n=2\n"), "f"); err == nil || !strings.Contains(err.Error(), "f:2") {
+		t.Errorf("got %v, want an error at f:2", err)
+	}
+}
