@@ -223,25 +223,33 @@ func (w *Wheel) run() {
 	timer := w.clock.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		sleep, ok := w.turn()
+		wakeAt, ok := w.turn()
 		if !ok {
 			return
 		}
-		if sleep > 0 {
-			timer.Reset(sleep)
-			select {
-			case <-timer.C():
-			case <-w.wake:
-			}
-		} else {
+		if wakeAt == never {
 			<-w.wake
+			continue
+		}
+		timer.Reset(wakeAt - w.clock.Since(w.start))
+		// The clock may have moved between the two calls of the line above; a
+		// Fake would then never reach the timer.
+		if w.clock.Since(w.start) >= wakeAt {
+			continue
+		}
+		select {
+		case <-timer.C():
+		case <-w.wake:
 		}
 	}
 }
 
-// turn fires what is due and returns how long to sleep; 0 means until woken.
-// It reports false when the wheel is closed.
-func (w *Wheel) turn() (sleep time.Duration, ok bool) {
+// never is turn's answer when nothing is pending.
+const never = time.Duration(-1)
+
+// turn fires what is due and returns when to run again, counted from the
+// wheel's start. It reports false when the wheel is closed.
+func (w *Wheel) turn() (wakeAt time.Duration, ok bool) {
 	for {
 		now := w.clock.Since(w.start)
 		w.mu.Lock()
@@ -263,12 +271,10 @@ func (w *Wheel) turn() (sleep time.Duration, ok bool) {
 		if !pending {
 			w.mu.armed = ^uint64(0)
 			w.mu.Unlock()
-			return 0, true
+			return never, true
 		}
 		w.mu.armed = next
 		w.mu.Unlock()
-		// The clock may have moved between the reading above and the caller's
-		// Reset; sleep is then a little long, by less than that move.
-		return max(time.Duration(next)*w.tick-now, 1), true
+		return time.Duration(next) * w.tick, true
 	}
 }
