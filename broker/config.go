@@ -148,7 +148,10 @@ func (c *Config) CheckTopic(values map[string]string) error {
 			return err
 		}
 	}
-	at := func(name string) float64 { f, _ := strconv.ParseFloat(c.TopicSetting(values, name).Value, 64); return f }
+	at := func(name string) float64 {
+		f, _ := strconv.ParseFloat(c.TopicSetting(values, name).Value, 64)
+		return f
+	}
 	if low, high := at("min.compaction.lag.ms"), at("max.compaction.lag.ms"); low > high {
 		return fmt.Errorf("%w: min.compaction.lag.ms=%.0f: must not exceed max.compaction.lag.ms, which is %.0f", ErrConfig, low, high)
 	}

@@ -1,0 +1,95 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cluster"
+	"github.com/weirmq/weir/protocol"
+)
+
+// handleDescribeConfigs serves DescribeConfigs (key 32, versions 1-4): every key of a topic or of this broker with the value
+// in force, where it comes from, its synonyms (KIP-226), its type and documentation (KIP-569).
+func (b *Broker) handleDescribeConfigs(r *request, req *kmsg.DescribeConfigsRequest) {
+	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	for i := range req.Resources {
+		resp.Resources = append(resp.Resources, b.describeResource(req, &req.Resources[i]))
+	}
+	r.Reply(resp)
+}
+
+func (b *Broker) describeResource(req *kmsg.DescribeConfigsRequest, asked *kmsg.DescribeConfigsRequestResource) kmsg.DescribeConfigsResponseResource {
+	out := kmsg.NewDescribeConfigsResponseResource()
+	out.ResourceType, out.ResourceName = asked.ResourceType, asked.ResourceName
+	settings, code, message := b.settingsOf(cluster.Resource{Type: cluster.ResourceType(asked.ResourceType), Name: asked.ResourceName})
+	if code != protocol.None {
+		out.ErrorCode, out.ErrorMessage = int16(code), &message
+		return out
+	}
+	for i := range settings {
+		if setting := &settings[i]; asked.ConfigNames == nil || slices.Contains(asked.ConfigNames, setting.Key.Name) {
+			out.Configs = append(out.Configs, describeSetting(req, setting, asked.ResourceType == kmsg.ConfigResourceTypeTopic))
+		}
+	}
+	return out
+}
+
+// settingsOf lists a resource's settings, or says why there are none.
+func (b *Broker) settingsOf(res cluster.Resource) (settings []Setting, code protocol.ErrorCode, message string) {
+	switch res.Type {
+	case cluster.ResourceTopic:
+		topic := b.node.Image().Topic(res.Name)
+		if topic == nil {
+			return nil, protocol.UnknownTopicOrPartition, fmt.Sprintf("topic %q does not exist", res.Name)
+		}
+		for i := range b.config.topic {
+			settings = append(settings, b.config.TopicSetting(topic.Configs.Values, b.config.topic[i].Name))
+		}
+		return settings, protocol.None, ""
+	case cluster.ResourceBroker:
+		if res.Name == "" {
+			for i := range b.config.broker {
+				key := &b.config.broker[i]
+				if v, ok := b.node.Image().BrokerConfigs("").Values[key.Name]; ok {
+					settings = append(settings, Setting{Key: key, Value: v, Source: sourceDefaultBroker, Synonyms: []Synonym{{key.Name, v, sourceDefaultBroker}}})
+				}
+			}
+			return settings, protocol.None, ""
+		}
+		if id, err := strconv.ParseInt(res.Name, 10, 32); err != nil || id != b.config.Int("node.id") {
+			return nil, protocol.InvalidRequest, fmt.Sprintf("broker %q: this is broker %d, and it describes itself only", res.Name, b.config.Int("node.id"))
+		}
+		for i := range b.config.broker {
+			settings = append(settings, b.config.BrokerSetting(b.config.broker[i].Name))
+		}
+		return settings, protocol.None, ""
+	}
+	return nil, protocol.InvalidRequest, fmt.Sprintf("resource type %d has no configuration here; topics are 2, brokers are 4", res.Type)
+}
+
+// sourceDefaultBroker is the source of a dynamic value that holds for all brokers.
+const sourceDefaultBroker Source = 3
+
+func describeSetting(req *kmsg.DescribeConfigsRequest, setting *Setting, topic bool) kmsg.DescribeConfigsResponseResourceConfig {
+	out := kmsg.NewDescribeConfigsResponseResourceConfig()
+	out.Name = setting.Key.Name
+	out.Value = kmsg.StringPtr(setting.Value)
+	out.ReadOnly = !topic && !setting.Key.Dynamic
+	out.Source = kmsg.ConfigSource(setting.Source)
+	out.IsDefault = setting.Source == SourceDefault
+	out.ConfigType = kmsg.ConfigType(setting.Key.Type)
+	if req.IncludeSynonyms {
+		for _, synonym := range setting.Synonyms {
+			row := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			row.Name, row.Value, row.Source = synonym.Name, kmsg.StringPtr(synonym.Value), kmsg.ConfigSource(synonym.Source)
+			out.ConfigSynonyms = append(out.ConfigSynonyms, row)
+		}
+	}
+	if req.IncludeDocumentation {
+		out.Documentation = kmsg.StringPtr(setting.Key.Doc)
+	}
+	return out
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// consumeFlags are the choices of `weir consume`.
+type consumeFlags struct {
+	client        clientFlags
+	partition     int32
+	offset        string
+	timestamp     string
+	fromBeginning bool
+	count         int
+	untilEnd      bool
+	format        string
+}
+
+func newConsumeCmd() *cobra.Command {
+	f := &consumeFlags{}
+	cmd := &cobra.Command{
+		Use:   "consume TOPIC",
+		Short: "Read records and print them",
+		Example: "  weir consume orders --from-beginning --count 10\n" +
+			"  weir consume orders --partition 2 --offset 1500 --format key-value\n" +
+			"  weir consume orders --timestamp 2026-01-31T12:00:00Z --until-end --format json",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
+	}
+	f.client.add(cmd)
+	cmd.Flags().Int32VarP(&f.partition, "partition", "p", -1, "partition to read; -1 is all")
+	cmd.Flags().StringVarP(&f.offset, "offset", "o", "", "offset to start at; a negative one counts back from the end")
+	cmd.Flags().StringVar(&f.timestamp, "timestamp", "", "time to start at: RFC 3339, or milliseconds since 1970")
+	cmd.Flags().BoolVar(&f.fromBeginning, "from-beginning", false, "start at the first record instead of the end")
+	cmd.Flags().IntVarP(&f.count, "count", "n", 0, "stop after this many records; 0 goes on")
+	cmd.Flags().BoolVarP(&f.untilEnd, "until-end", "e", false, "stop at the end that the log has now")
+	cmd.Flags().StringVarP(&f.format, "format", "f", "value", "value, key-value, headers or json")
+	return cmd
+}
+
+// start turns the flags into the offset to begin at.
+func (f *consumeFlags) start() (kgo.Offset, error) {
+	set := 0
+	for _, given := range []bool{f.offset != "", f.timestamp != "", f.fromBeginning} {
+		if given {
+			set++
+		}
+	}
+	if set > 1 {
+		return kgo.Offset{}, usageError("--offset, --timestamp and --from-beginning exclude each other")
+	}
+	switch {
+	case f.fromBeginning:
+		return kgo.NewOffset().AtStart(), nil
+	case f.offset != "":
+		n, err := strconv.ParseInt(f.offset, 10, 64)
+		if err != nil {
+			return kgo.Offset{}, usageError("--offset=%q: must be a whole number", f.offset)
+		}
+		if n < 0 {
+			return kgo.NewOffset().AtEnd().Relative(n), nil
+		}
+		return kgo.NewOffset().At(n), nil
+	case f.timestamp != "":
+		ms, _, err := f.startTime()
+		return kgo.NewOffset().AfterMilli(ms), err
+	}
+	return kgo.NewOffset().AtEnd(), nil
+}
+
+// startTime is --timestamp in milliseconds since 1970, and whether it was given.
+func (f *consumeFlags) startTime() (ms int64, given bool, err error) {
+	if f.timestamp == "" {
+		return 0, false, nil
+	}
+	if n, err := strconv.ParseInt(f.timestamp, 10, 64); err == nil {
+		return n, true, nil
+	}
+	at, err := time.Parse(time.RFC3339, f.timestamp)
+	if err != nil {
+		return 0, true, usageError("--timestamp=%q: must be RFC 3339, such as 2026-01-31T12:00:00Z, or milliseconds since 1970", f.timestamp)
+	}
+	return at.UnixMilli(), true, nil
+}
+
+func (f *consumeFlags) run(cmd *cobra.Command, topic string) error {
+	start, err := f.start()
+	if err != nil {
+		return err
+	}
+	print, err := printerOf(f.format)
+	if err != nil {
+		return err
+	}
+	starts, ends, err := f.plan(cmd, topic, start)
+	if err != nil || len(starts) == 0 {
+		return err
+	}
+	client, err := f.client.connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	out := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
+	defer out.Flush()
+	return f.poll(cmd.Context(), client, ends, out, print)
+}
+
+// plan asks for the partitions and where to start in each; for --until-end also where each ends now, leaving out those
+// with nothing to read.
+func (f *consumeFlags) plan(cmd *cobra.Command, topic string, start kgo.Offset) (map[int32]kgo.Offset, map[int32]int64, error) {
+	starts, ends := map[int32]kgo.Offset{}, map[int32]int64{}
+	err := withAdmin(cmd, &f.client, func(ctx context.Context, admin *kadm.Client) error {
+		partitions, err := f.partitions(ctx, admin, topic)
+		if err != nil {
+			return err
+		}
+		for _, p := range partitions {
+			starts[p] = start
+		}
+		if !f.untilEnd {
+			return nil
+		}
+		return f.bound(ctx, admin, topic, starts, ends)
+	})
+	return starts, ends, err
+}
+
+func (f *consumeFlags) partitions(ctx context.Context, admin *kadm.Client, topic string) ([]int32, error) {
+	topics, err := admin.ListTopics(ctx, topic)
+	if err != nil {
+		return nil, f.client.unreachable(err)
+	}
+	detail, ok := topics[topic]
+	if !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
+		return nil, fmt.Errorf("topic %s does not exist at %s; `weir topic list` shows those that do", topic, f.client.brokers)
+	}
+	if detail.Err != nil {
+		return nil, topicError("reading", topic, detail.Err, "")
+	}
+	var partitions []int32
+	for _, p := range detail.Partitions.Numbers() {
+		if f.partition < 0 || f.partition == p {
+			partitions = append(partitions, p)
+		}
+	}
+	if len(partitions) == 0 {
+		return nil, fmt.Errorf("topic %s has no partition %d; it has %s", topic, f.partition, countOf(len(detail.Partitions), "partition"))
+	}
+	return partitions, nil
+}
+
+// bound replaces the starts by offsets and fills the ends; a partition with nothing between the two leaves both maps.
+func (f *consumeFlags) bound(ctx context.Context, admin *kadm.Client, topic string, starts map[int32]kgo.Offset, ends map[int32]int64) error {
+	last, err := admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return f.client.unreachable(err)
+	}
+	first, err := admin.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return f.client.unreachable(err)
+	}
+	after := first
+	if ms, given, _ := f.startTime(); given {
+		if after, err = admin.ListOffsetsAfterMilli(ctx, ms, topic); err != nil {
+			return f.client.unreachable(err)
+		}
+	}
+	for p := range starts {
+		end, _ := last.Lookup(topic, p)
+		begin, _ := first.Lookup(topic, p)
+		if end.Err != nil {
+			return topicError("asking the end of", topic, end.Err, "")
+		}
+		at := end.Offset
+		switch {
+		case f.fromBeginning:
+			at = begin.Offset
+		case f.timestamp != "":
+			found, _ := after.Lookup(topic, p)
+			at = found.Offset
+		case f.offset != "":
+			if at, _ = strconv.ParseInt(f.offset, 10, 64); at < 0 {
+				at = max(begin.Offset, end.Offset+at)
+			}
+		}
+		if at < 0 || at >= end.Offset {
+			delete(starts, p)
+			continue
+		}
+		starts[p], ends[p] = kgo.NewOffset().At(at), end.Offset
+	}
+	return nil
+}
+
+func (f *consumeFlags) poll(ctx context.Context, client *kgo.Client, ends map[int32]int64, out *bufio.Writer, print func(*bufio.Writer, *kgo.Record)) error {
+	printed := 0
+	for ctx.Err() == nil {
+		if f.untilEnd && len(ends) == 0 {
+			return nil
+		}
+		fetches := client.PollFetches(ctx)
+		for _, failure := range fetches.Errors() {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("reading %s partition %d at %s: %w", failure.Topic, failure.Partition, f.client.brokers, failure.Err)
+		}
+		for records := fetches.RecordIter(); !records.Done(); {
+			record := records.Next()
+			print(out, record)
+			if printed++; f.count > 0 && printed >= f.count {
+				return nil
+			}
+			if end, ok := ends[record.Partition]; ok && record.Offset+1 >= end {
+				delete(ends, record.Partition)
+			}
+		}
+		if err := out.Flush(); err != nil {
+			return fmt.Errorf("writing records: %w", err)
+		}
+	}
+	return nil
+}
+
+func printerOf(format string) (func(*bufio.Writer, *kgo.Record), error) {
+	switch format {
+	case "value":
+		return func(w *bufio.Writer, r *kgo.Record) { w.Write(r.Value); w.WriteByte('\n') }, nil
+	case "key-value":
+		return func(w *bufio.Writer, r *kgo.Record) { fmt.Fprintf(w, "%s\t%s\n", r.Key, r.Value) }, nil
+	case "headers":
+		return func(w *bufio.Writer, r *kgo.Record) {
+			var pairs []string
+			for _, h := range r.Headers {
+				pairs = append(pairs, h.Key+"="+string(h.Value))
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", strings.Join(pairs, ","), r.Key, r.Value)
+		}, nil
+	case "json":
+		return printRecordJSON, nil
+	}
+	return nil, usageError("--format=%q: must be value, key-value, headers or json", format)
+}
+
+// recordJSON is one line of --format json. Key and value are null where the record has none.
+type recordJSON struct {
+	Topic     string              `json:"topic"`
+	Partition int32               `json:"partition"`
+	Offset    int64               `json:"offset"`
+	Timestamp int64               `json:"timestamp_ms"`
+	Headers   []map[string]string `json:"headers"`
+	Key       *string             `json:"key"`
+	Value     *string             `json:"value"`
+}
+
+func printRecordJSON(w *bufio.Writer, r *kgo.Record) {
+	text := func(b []byte) *string {
+		if b == nil {
+			return nil
+		}
+		s := string(b)
+		return &s
+	}
+	line := recordJSON{r.Topic, r.Partition, r.Offset, r.Timestamp.UnixMilli(), []map[string]string{}, text(r.Key), text(r.Value)}
+	for _, h := range r.Headers {
+		line.Headers = append(line.Headers, map[string]string{"key": h.Key, "value": string(h.Value)})
+	}
+	b, _ := json.Marshal(line)
+	w.Write(b)
+	w.WriteByte('\n')
+}

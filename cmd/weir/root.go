@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "weir",
+		Short: "A Kafka-compatible message broker for Linux, with a load generator that tells the truth",
+		Long: "weir is a message broker that any Kafka client can use, unchanged, and the tools to run, measure and inspect it.\n\n" +
+			"Exit status: 0 success, 1 failure, 2 wrong usage or configuration, 3 records lost or out of order (bench).",
+		Example: "  weir serve --data-dir /var/lib/weir\n" +
+			"  weir topic create orders --partitions 6\n" +
+			"  echo hello | weir produce orders\n" +
+			"  weir consume orders --from-beginning --count 1\n" +
+			"  weir bench",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError("%v; see '%s --help'", err, cmd.CommandPath())
+	})
+	root.AddCommand(newServeCmd(), newTopicCmd(), newProduceCmd(), newConsumeCmd(), newDumpCmd(), newConfigCmd(), newBenchCmd(), newVersionCmd())
+	asUsageErrors(root)
+	return root
+}
+
+// asUsageErrors makes wrong arguments and unknown subcommands exit with status 2, as wrong flags do.
+func asUsageErrors(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError("%s; see '%s --help'", strings.ReplaceAll(err.Error(), "arg(s)", "argument(s)"), cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		asUsageErrors(sub)
+	}
+}
