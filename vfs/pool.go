@@ -1,0 +1,208 @@
+package vfs
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// Pool opens files when they are needed and closes those that are not when more
+// than a cap are open. A file in use is never closed: a sendfile that has
+// acquired its descriptor cannot find another file behind the number.
+//
+// Which idle file goes is decided by second chance (CLOCK), an approximation
+// of least recently used that costs a flag per use instead of a list under a
+// shared lock. When all files are in use, the pool goes over its cap rather than fail.
+//
+// Locks: PooledFile.mu before Pool.mu. The eviction scan, under Pool.mu, only tries the
+// files' locks and skips those that are taken.
+type Pool struct {
+	fs      FS
+	openMax int
+
+	mu struct {
+		sync.Mutex
+		ring []*PooledFile // open files
+		hand int
+	}
+	opens, evictions atomic.Int64
+}
+
+// PoolStats is a snapshot of a pool's counters.
+type PoolStats struct {
+	// Open is how many files are open now.
+	Open int
+	// Opens and Evictions count files opened and closed for space.
+	Opens, Evictions int64
+}
+
+// NewPool returns a pool that keeps at most openMax files of fs open, as long as no
+// more are in use. An openMax below 1 counts as 1.
+func NewPool(fs FS, openMax int) *Pool {
+	return &Pool{fs: fs, openMax: max(openMax, 1)}
+}
+
+// PooledFile is a file known to a Pool, open or not.
+type PooledFile struct {
+	pool     *Pool
+	writable bool
+	used     atomic.Bool // since the hand last passed
+
+	mu struct {
+		sync.Mutex
+		name   string
+		file   File // nil when not open
+		refs   int
+		closed bool
+		index  int // in Pool.mu.ring, guarded by Pool.mu; -1 when absent
+	}
+}
+
+// File returns a handle of name without opening it.
+func (p *Pool) File(name string, writable bool) *PooledFile {
+	f := &PooledFile{pool: p, writable: writable}
+	f.mu.name = name
+	f.mu.index = -1
+	return f
+}
+
+// Adopt returns a handle of a file that is already open, such as one just
+// created. The pool owns it from now on.
+func (p *Pool) Adopt(file File, writable bool) *PooledFile {
+	f := p.File(file.Name(), writable)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.file = file
+	p.add(f)
+	return f
+}
+
+// Stats returns the counters.
+func (p *Pool) Stats() PoolStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return PoolStats{Open: len(p.mu.ring), Opens: p.opens.Load(), Evictions: p.evictions.Load()}
+}
+
+// Acquire opens the file if it is not open and keeps it open until Release.
+// It fails with the error of opening, or EBADF after Close.
+func (f *PooledFile) Acquire() (File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.closed {
+		return nil, pathError("acquire", f.mu.name, syscall.EBADF)
+	}
+	if f.mu.file == nil {
+		open := f.pool.fs.Open
+		if f.writable {
+			open = f.pool.fs.OpenReadWrite
+		}
+		file, err := open(f.mu.name)
+		if err != nil {
+			return nil, err
+		}
+		f.mu.file = file
+		f.pool.opens.Add(1)
+		f.pool.add(f)
+	}
+	f.mu.refs++
+	f.used.Store(true)
+	return f.mu.file, nil
+}
+
+// Release ends the use that an Acquire began. The file it returned must not
+// be used any more.
+func (f *PooledFile) Release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.refs <= 0 {
+		panic(fmt.Sprintf("BUG: %s released more often than acquired", f.mu.name))
+	}
+	f.mu.refs--
+	if f.mu.closed && f.mu.refs == 0 {
+		f.closeLocked()
+	}
+}
+
+// Name returns the name the file is opened by.
+func (f *PooledFile) Name() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.name
+}
+
+// SetName tells the pool that the file was renamed.
+func (f *PooledFile) SetName(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.name = name
+}
+
+// Close refuses further Acquires and closes the file with the last Release.
+func (f *PooledFile) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.closed = true
+	if f.mu.refs == 0 {
+		f.closeLocked()
+	}
+}
+
+// closeLocked closes the file, if it is open. An error of close loses nothing: what matters was
+// synced before.
+func (f *PooledFile) closeLocked() {
+	if f.mu.file == nil {
+		return
+	}
+	_ = f.mu.file.Close()
+	f.mu.file = nil
+	f.pool.mu.Lock()
+	defer f.pool.mu.Unlock()
+	f.pool.removeLocked(f)
+}
+
+// add puts f, whose lock the caller holds, on the ring and makes room.
+func (p *Pool) add(f *PooledFile) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.mu.index = len(p.mu.ring)
+	p.mu.ring = append(p.mu.ring, f)
+	// Two rounds: the first may only clear flags.
+	for steps := 2 * len(p.mu.ring); steps > 0 && len(p.mu.ring) > p.openMax; steps-- {
+		if p.mu.hand >= len(p.mu.ring) {
+			p.mu.hand = 0
+		}
+		victim := p.mu.ring[p.mu.hand]
+		if victim == f || victim.used.Swap(false) || !p.evictLocked(victim) {
+			p.mu.hand++
+		}
+	}
+}
+
+// evictLocked closes victim unless it is in use or its lock is taken.
+func (p *Pool) evictLocked(victim *PooledFile) bool {
+	if !victim.mu.TryLock() {
+		return false
+	}
+	defer victim.mu.Unlock()
+	if victim.mu.refs > 0 || victim.mu.file == nil {
+		return false
+	}
+	_ = victim.mu.file.Close()
+	victim.mu.file = nil
+	p.evictions.Add(1)
+	p.removeLocked(victim)
+	return true
+}
+
+// removeLocked takes f off the ring; the last one fills its place.
+func (p *Pool) removeLocked(f *PooledFile) {
+	last := len(p.mu.ring) - 1
+	moved := p.mu.ring[last]
+	p.mu.ring[f.mu.index] = moved
+	moved.mu.index = f.mu.index
+	p.mu.ring[last] = nil
+	p.mu.ring = p.mu.ring[:last]
+	f.mu.index = -1
+}
