@@ -56,6 +56,18 @@ func writeOffsetCheckpoint(fsys vfs.FS, path string, offsets map[TopicPartition]
 }
 
 func appendOffsetCheckpoint(dst []byte, offsets map[TopicPartition]int64) []byte {
+	keys := sortedPartitions(offsets)
+	dst = appendCheckpointHead(dst, len(keys))
+	for _, tp := range keys {
+		dst = append(append(dst, tp.Topic...), ' ')
+		dst = append(strconv.AppendInt(dst, int64(tp.Partition), 10), ' ')
+		dst = append(strconv.AppendInt(dst, offsets[tp], 10), '\n')
+	}
+	return dst
+}
+
+// sortedPartitions lists the keys by topic, then partition.
+func sortedPartitions(offsets map[TopicPartition]int64) []TopicPartition {
 	keys := make([]TopicPartition, 0, len(offsets))
 	for tp := range offsets {
 		keys = append(keys, tp)
@@ -66,13 +78,7 @@ func appendOffsetCheckpoint(dst []byte, offsets map[TopicPartition]int64) []byte
 		}
 		return keys[i].Partition < keys[j].Partition
 	})
-	dst = appendCheckpointHead(dst, len(keys))
-	for _, tp := range keys {
-		dst = append(append(dst, tp.Topic...), ' ')
-		dst = append(strconv.AppendInt(dst, int64(tp.Partition), 10), ' ')
-		dst = append(strconv.AppendInt(dst, offsets[tp], 10), '\n')
-	}
-	return dst
+	return keys
 }
 
 func appendCheckpointHead(dst []byte, count int) []byte {

@@ -201,11 +201,16 @@ func readCleanShutdown(fsys vfs.FS, dir string) (brokerEpoch int64, clean bool, 
 	if err != nil {
 		return -1, false, err
 	}
+	brokerEpoch, err = parseCleanShutdown(data, path)
+	return brokerEpoch, err == nil, err
+}
+
+func parseCleanShutdown(data []byte, path string) (brokerEpoch int64, err error) {
 	var m cleanShutdownMark
 	if err := json.Unmarshal(data, &m); err != nil || m.Version != 0 || m.BrokerEpoch == nil {
-		return -1, false, corruptFile(path, 0, "content", strconv.Quote(clip(string(data))), `{"version":0,"brokerEpoch":N}`)
+		return -1, corruptFile(path, 0, "content", strconv.Quote(clip(string(data))), `{"version":0,"brokerEpoch":N}`)
 	}
-	return *m.BrokerEpoch, true, nil
+	return *m.BrokerEpoch, nil
 }
 
 // removeCleanShutdown removes the mark, durably: called when loading starts, so that a crash from then on is seen.

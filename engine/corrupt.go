@@ -7,13 +7,14 @@ import "fmt"
 // snapshots) are rebuilt by the caller; for all others the caller must refuse to go on, never take the file for empty.
 type CorruptFileError struct {
 	// Path is the file as it was opened.
-	Path string
+	Path string `json:"path"`
 	// Pos is the byte position of the first fault. For text files it is the position of the line's first byte.
-	Pos int64
+	Pos int64 `json:"position"`
 	// What names the field or check that failed, for example "crc".
-	What string
+	What string `json:"what"`
 	// Got and Want are the found and the expected value, printable.
-	Got, Want string
+	Got  string `json:"got"`
+	Want string `json:"want"`
 }
 
 // Error gives path, position, field and both values on one line.

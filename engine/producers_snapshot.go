@@ -70,14 +70,14 @@ func producerBatchOf(b record.Batch) (p producerBatch, ok bool, err error) {
 
 // snapshotEntry is one producer as a snapshot has it.
 type snapshotEntry struct {
-	ProducerID       int64
-	Epoch            int16
-	LastSequence     int32
-	LastOffset       int64
-	OffsetDelta      int32
-	TimestampMs      int64
-	CoordinatorEpoch int32
-	TxnFirstOffset   int64
+	ProducerID       int64 `json:"producerId"`
+	Epoch            int16 `json:"producerEpoch"`
+	LastSequence     int32 `json:"lastSequence"`
+	LastOffset       int64 `json:"lastOffset"`
+	OffsetDelta      int32 `json:"offsetDelta"`
+	TimestampMs      int64 `json:"timestamp"`
+	CoordinatorEpoch int32 `json:"coordinatorEpoch"`
+	TxnFirstOffset   int64 `json:"currentTxnFirstOffset"`
 }
 
 // appendSnapshot appends the file's content to dst.

@@ -31,12 +31,13 @@ const (
 // records from FirstOffset to the abort marker at LastOffset.
 type AbortedTxn struct {
 	// ProducerID is the producer that aborted.
-	ProducerID int64
+	ProducerID int64 `json:"producerId"`
 	// FirstOffset is the offset of the transaction's first record; LastOffset that of its abort marker (inclusive).
-	FirstOffset, LastOffset int64
+	FirstOffset int64 `json:"firstOffset"`
+	LastOffset  int64 `json:"lastOffset"`
 	// LastStableOffset is the last stable offset once this transaction was complete: no transaction that was still
 	// open then starts before it. It ends searches early.
-	LastStableOffset int64
+	LastStableOffset int64 `json:"lastStableOffset"`
 }
 
 // txnIndex holds the aborted transactions of one segment. The writer (append, truncateTo, reset, sync, close) needs the
