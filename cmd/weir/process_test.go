@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain runs the program itself when a test starts this binary again as weir.
+func TestMain(m *testing.M) {
+	if os.Getenv("BE_WEIR") == "1" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// weir prepares a run of this binary as weir.
+func weir(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), "BE_WEIR=1")
+	cmd.Dir = t.TempDir()
+	return cmd
+}
+
+// run runs weir to its end and returns its output and exit status.
+func run(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	cmd := weir(t, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// must is run that has to succeed.
+func must(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	stdout, stderr, status := run(t, stdin, args...)
+	if status != 0 {
+		t.Fatalf("weir %s: exit status %d\n%s%s", strings.Join(args, " "), status, stdout, stderr)
+	}
+	return stdout
+}
+
+// server is a broker in a process of its own.
+type server struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	address string
+	log     *lockedBuffer
+	ended   chan struct{} // closed when the process has ended; cmd.ProcessState is set then
+}
+
+// lockedBuffer collects the process's log while tests may read it.
+type lockedBuffer struct {
+	mu struct {
+		sync.Mutex
+		bytes.Buffer
+	}
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.String()
+}
+
+// serve starts a broker on dir and waits until it is ready.
+func serve(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, log: &lockedBuffer{}, ended: make(chan struct{})}
+	s.cmd = weir(t, append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, args...)...)
+	s.cmd.Stderr = s.log
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		s.wait()
+		t.Fatalf("the broker did not say ready: %v\n%s", err, s.log)
+	}
+	go s.wait()
+	_, rest, ok := strings.Cut(line, "ready address=")
+	if !ok {
+		t.Fatalf("got %q, want the ready line", line)
+	}
+	s.address, _, _ = strings.Cut(rest, " ")
+	return s
+}
+
+func (s *server) wait() {
+	_ = s.cmd.Wait() // its status is in ProcessState
+	close(s.ended)
+}
+
+// kill is kill -9.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill() // it may have ended
+	s.awaitEnd()
+}
+
+// stop is SIGTERM; the exit status has to be 0.
+func (s *server) stop() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	s.awaitEnd()
+	if status := s.cmd.ProcessState.ExitCode(); status != 0 {
+		s.t.Fatalf("exit status %d after SIGTERM\n%s", status, s.log)
+	}
+}
+
+func (s *server) awaitEnd() {
+	select {
+	case <-s.ended:
+	case <-time.After(2 * time.Minute):
+		s.t.Fatalf("the broker did not end\n%s", s.log)
+	}
+}
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}

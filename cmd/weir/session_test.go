@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestFirstSession(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir)
+	b := "--brokers=" + s.address
+	must(t, "", "topic", "create", "orders", "--partitions", "3", "--set", "retention.ms=3600000", b)
+	must(t, "one\ntwo\nthree\n", "produce", "orders", "-p", "1", b)
+	must(t, "", "produce", "orders", "four", "-p", "1", "-k", "the key", "-H", "h=v", "-z", "zstd", b)
+	if got := must(t, "", "consume", "orders", "--from-beginning", "--until-end", b); got != "one\ntwo\nthree\nfour\n" {
+		t.Errorf("consume: got %q", got)
+	}
+	if got := must(t, "", "consume", "orders", "-p", "1", "--offset", "-1", "-n", "1", "-f", "headers", b); got != "h=v\tthe key\tfour\n" {
+		t.Errorf("consume the last: got %q", got)
+	}
+	if got := must(t, "", "consume", "orders", "-p", "1", "-o", "1", "-n", "2", b); got != "two\nthree\n" {
+		t.Errorf("consume from 1: got %q", got)
+	}
+	if got := must(t, "", "consume", "orders", "--until-end", b); got != "" {
+		t.Errorf("consume from the end until the end: got %q", got)
+	}
+	var line recordJSON
+	if err := json.Unmarshal([]byte(must(t, "", "consume", "orders", "--timestamp", "1000", "-e", "-n", "1", "-f", "json", b)), &line); err != nil || *line.Value != "one" || line.Key != nil {
+		t.Errorf("json: got %+v, %v", line, err)
+	}
+	described := must(t, "", "topic", "describe", "orders", b)
+	for _, want := range []string{"3 partitions", "retention.ms", "3600000", "fsync.policy"} {
+		if !strings.Contains(described, want) {
+			t.Errorf("describe lacks %q:\n%s", want, described)
+		}
+	}
+	if explained := must(t, "", "explain", "orders", b); !strings.Contains(explained, "fsync.policy=commit") || !strings.Contains(explained, "fdatasync of 4 KiB") {
+		t.Errorf("explain: got\n%s", explained)
+	}
+	if _, _, status := run(t, "", "doctor", "--data-dir", dir, "--dial", b); status != 0 {
+		t.Errorf("doctor: exit status %d", status)
+	}
+	s.stop()
+	if got := must(t, "", "dump", filepath.Join(dir, "orders-1"), "--records"); !strings.Contains(got, "four") {
+		t.Errorf("dump: got\n%s", got)
+	}
+	s = serve(t, dir)
+	if got := must(t, "", "consume", "orders", "--from-beginning", "--until-end", "--brokers", s.address); got != "one\ntwo\nthree\nfour\n" {
+		t.Errorf("consume after a restart: got %q", got)
+	}
+	must(t, "", "topic", "delete", "orders", "--brokers", s.address)
+	if got := must(t, "", "topic", "list", "--json", "--brokers", s.address); strings.TrimSpace(got) != "[]" {
+		t.Errorf("list after delete: got %q", got)
+	}
+	s.stop()
+}
+
+func TestDumpFindsAFlippedBit(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir)
+	must(t, "", "produce", "rot", strings.Repeat("x", 1000), "--brokers", s.address)
+	s.stop()
+	name := filepath.Join(dir, "rot-0", "00000000000000000000.log")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[500] ^= 1
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, status := run(t, "", "dump", name)
+	if status != 1 || !strings.Contains(out, "corrupt at byte 0") {
+		t.Errorf("exit status %d, output\n%s", status, out)
+	}
+}
+
+func TestWrongUsageExitsWithTwo(t *testing.T) {
+	f := func(want string, args ...string) {
+		t.Helper()
+		_, stderr, status := run(t, "", args...)
+		if status != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("weir %s: exit status %d, %q; want 2 and %q", strings.Join(args, " "), status, stderr, want)
+		}
+	}
+	f("unknown command", "sevre")
+	f("unknown flag", "serve", "--nope")
+	f("num.partitions=\"0\"", "serve", "--set", "num.partitions=0")
+	f("from 1 to", "serve", "--set", "num.partitions=0")
+	f("KEY=VALUE", "serve", "--set", "num.partitions")
+	f("file:2", "serve", "--config", writeFile(t, "a=1\n=2\n"))
+	f("no such file", "serve", "--config", "/no/such/file")
+	f("exclude each other", "consume", "x", "--offset", "1", "--from-beginning")
+	f("must be 0, 1 or all", "produce", "x", "y", "--acks", "2")
+	f("argument", "topic", "describe")
+	f("must be debug", "serve", "--log-level", "loud")
+}
+
+func TestUnknownKeysWarnAndTheBrokerStarts(t *testing.T) {
+	file := writeFile(t, "log.retention.byte=5\nnum.partitions=4\n")
+	s := serve(t, t.TempDir(), "--config", file)
+	if !strings.Contains(s.log.String(), "did you mean") {
+		t.Errorf("no hint in the log:\n%s", s.log)
+	}
+	must(t, "", "topic", "create", "four", "--brokers", s.address)
+	if got := must(t, "", "topic", "describe", "four", "--brokers", s.address); !strings.Contains(got, "4 partitions") {
+		t.Errorf("the file's num.partitions was not used:\n%s", got)
+	}
+	s.stop()
+}
+
+func TestADataDirectoryServesOneBroker(t *testing.T) {
+	dir := t.TempDir()
+	serve(t, dir)
+	_, stderr, status := run(t, "", "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	if status != 1 || !strings.Contains(stderr, "locked") {
+		t.Errorf("exit status %d, %q; want 1 and a word of the lock", status, stderr)
+	}
+}
+
+func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
+	root := newRootCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "help" || cmd.Name() == "completion" {
+			continue
+		}
+		for _, sub := range append(cmd.Commands(), cmd) {
+			if sub.Example == "" || sub.Short == "" {
+				t.Errorf("%s has no example or no summary", sub.CommandPath())
+			}
+		}
+	}
+}
