@@ -1,60 +1,43 @@
 package engine
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/weirmq/weir/record"
 	"github.com/weirmq/weir/vfs"
 )
 
-const (
-	offsetIndexEntrySize = 8  // relative offset int32, position int32
-	timeIndexEntrySize   = 12 // timestamp int64, relative offset int32
-)
-
-// openLog opens a .log file and gives a scanner over all of it.
-func (in *inspector) openLog(path string) (f vfs.File, scan *batchScanner, err error) {
+// openSized opens a file and gives its size.
+func (in *inspector) openSized(path string) (f vfs.File, size int64, err error) {
 	f, err = in.fs.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
-	size, err := f.Size()
+	size, err = f.Size()
 	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
+		return nil, 0, errors.Join(err, f.Close())
 	}
-	return f, newBatchScanner(f, path, 0, size, nil), nil
+	return f, size, nil
 }
 
 // inspectLog verifies every batch: header, length, CRC, ascending offsets, and the records when asked to.
 func (in *inspector) inspectLog() (err error) {
-	f, scan, err := in.openLog(in.path)
+	f, size, err := in.openSized(in.path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	in.r.Bytes = scan.end
+	in.r.Bytes = size
 	base, _ := offsetInName(in.path)
-	next := base // the least offset that may come
+	scan := newScanner(f, in.path, 0, size, base)
 	var buf []byte
-	for {
-		b, pos, err := scan.next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if b.BaseOffset() < next {
-			return corruptFile(in.path, pos, "base offset", b.BaseOffset(), fmt.Sprintf("at least %d", next))
-		}
-		if err := b.Validate(record.ValidateOptions{Internal: true}); err != nil {
+	for scan.advance() {
+		b, pos := scan.cur, scan.at
+		if err := b.Validate(record.ValidateOptions{Internal: true, SkipCRC: true}); err != nil {
 			return corruptFile(in.path, pos, "batch", err.Error(), "a valid batch")
 		}
-		next = b.NextOffset()
 		in.r.Records += int64(b.RecordCount())
 		shown := b.LastOffset() >= in.o.StartOffset
 		if shown {
@@ -69,6 +52,7 @@ func (in *inspector) inspectLog() (err error) {
 			return err
 		}
 	}
+	return scan.err
 }
 
 func (in *inspector) inspectRecords(b record.Batch, pos int64, buf []byte, shown bool) ([]byte, error) {
@@ -100,14 +84,12 @@ func (in *inspector) inspectRecords(b record.Batch, pos int64, buf []byte, shown
 
 // entries walks the fixed-size entries of an index. A run of zeros at the end is space reserved for entries to come.
 func (in *inspector) entries(size int, each func(pos int64, e []byte) error) (err error) {
-	f, err := in.fs.Open(in.path)
+	f, fileSize, err := in.openSized(in.path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if in.r.Bytes, err = f.Size(); err != nil {
-		return err
-	}
+	in.r.Bytes = fileSize
 	buf := make([]byte, size*4096)
 	zerosFrom := int64(-1)
 	for pos := int64(0); pos < in.r.Bytes; {
@@ -152,13 +134,12 @@ func allZero(b []byte) bool {
 
 // logWalk steps through the .log file beside an index, so that ascending index entries can be checked in one pass.
 type logWalk struct {
-	f    vfs.File
-	scan *batchScanner
-	// of the batch read last:
+	f   vfs.File
+	cur *cursor
+	// pos, lastOffset and maxTimestamp are of the batch read last; pos is -1 before the first.
 	pos, lastOffset, maxTimestamp int64
 	// maxTimestampBefore is the largest timestamp of all batches before it.
 	maxTimestampBefore int64
-	done               bool
 }
 
 // walkLog opens the segment's .log; nil when there is none: then only the index itself is checked.
@@ -169,25 +150,31 @@ func (in *inspector) walkLog() (*logWalk, error) {
 		in.r.Warnings = append(in.r.Warnings, "no "+filepath.Base(path)+" beside it: entries not compared with the log")
 		return nil, nil
 	}
-	f, scan, err := in.openLog(path)
+	f, size, err := in.openSized(path)
 	if err != nil {
 		return nil, err
 	}
-	return &logWalk{f: f, scan: scan, pos: -1, lastOffset: -1, maxTimestamp: -1, maxTimestampBefore: -1}, nil
+	return &logWalk{
+		f: f, cur: newCursor(f, path, 0, size, base), pos: -1, lastOffset: -1, maxTimestamp: -1, maxTimestampBefore: -1,
+	}, nil
+}
+
+func (w *logWalk) close() error {
+	w.cur.release()
+	return w.f.Close()
 }
 
 // to steps on until the batch read last ends at or after offset; false at the log's end or first fault.
 func (w *logWalk) to(offset int64) bool {
-	for !w.done && (w.pos < 0 || w.lastOffset < offset) {
-		b, pos, err := w.scan.next()
-		if err != nil {
-			w.done = true
-			break
+	for w.pos < 0 || w.lastOffset < offset {
+		if !w.cur.advance() {
+			return false
 		}
+		b := w.cur.cur
 		w.maxTimestampBefore = max(w.maxTimestampBefore, w.maxTimestamp)
-		w.pos, w.lastOffset, w.maxTimestamp = pos, b.LastOffset(), b.MaxTimestamp()
+		w.pos, w.lastOffset, w.maxTimestamp = b.pos, b.LastOffset(), b.MaxTimestamp()
 	}
-	return !w.done
+	return true
 }
 
 // inspectOffsetIndex checks that entries ascend and that each points at the batch that ends with its offset.
@@ -197,13 +184,13 @@ func (in *inspector) inspectOffsetIndex() (err error) {
 		return err
 	}
 	if w != nil {
-		defer func() { err = errors.Join(err, w.f.Close()) }()
+		defer func() { err = errors.Join(err, w.close()) }()
 	}
 	base, _ := offsetInName(in.path)
 	lastOffset, lastPos := base-1, int64(-1)
-	return in.entries(offsetIndexEntrySize, func(pos int64, e []byte) error {
-		offset := base + int64(int32(binary.BigEndian.Uint32(e)))
-		at := int64(int32(binary.BigEndian.Uint32(e[4:])))
+	return in.entries(offsetEntryBytes, func(pos int64, e []byte) error {
+		entry := decodeOffsetEntry(e)
+		offset, at := base+int64(entry.rel), entry.pos
 		if offset <= lastOffset {
 			return corruptFile(in.path, pos, "offset", offset, fmt.Sprintf("more than %d", lastOffset))
 		}
@@ -231,13 +218,13 @@ func (in *inspector) inspectTimeIndex() (err error) {
 		return err
 	}
 	if w != nil {
-		defer func() { err = errors.Join(err, w.f.Close()) }()
+		defer func() { err = errors.Join(err, w.close()) }()
 	}
 	base, _ := offsetInName(in.path)
 	lastTimestamp, lastOffset := int64(-1), base-1
-	return in.entries(timeIndexEntrySize, func(pos int64, e []byte) error {
-		timestamp := int64(binary.BigEndian.Uint64(e))
-		offset := base + int64(int32(binary.BigEndian.Uint32(e[8:])))
+	return in.entries(timeEntryBytes, func(pos int64, e []byte) error {
+		entry := decodeTimeEntry(e)
+		timestamp, offset := entry.timestamp, base+int64(entry.rel)
 		if timestamp <= lastTimestamp {
 			return corruptFile(in.path, pos, "timestamp", timestamp, fmt.Sprintf("more than %d", lastTimestamp))
 		}
