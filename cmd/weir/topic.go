@@ -25,7 +25,7 @@ func newTopicCmd() *cobra.Command {
 			"  weir topic delete orders",
 	}
 	flags.add(cmd)
-	cmd.AddCommand(newTopicCreateCmd(flags), newTopicListCmd(flags), newTopicDescribeCmd(flags), newTopicDeleteCmd(flags))
+	cmd.AddCommand(newTopicCreateCmd(flags), newTopicListCmd(flags), newTopicDescribeCmd(flags), newTopicAlterCmd(flags), newTopicDeleteCmd(flags))
 	return cmd
 }
 
