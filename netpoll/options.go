@@ -6,6 +6,8 @@ import (
 	"net"
 	"runtime"
 	"time"
+
+	"github.com/weirmq/weir/internal/clock"
 )
 
 // Impl names an implementation of the network layer.
@@ -32,11 +34,6 @@ const (
 	CongestionSystem = "system" // whatever the system's default is
 )
 
-// Clock tells the time. internal/clock.Clock satisfies it.
-type Clock interface {
-	Now() time.Time
-}
-
 // Options configure a Server. EnsureDefaults fills what is zero.
 type Options struct {
 	// Listen is the address to listen on, HOST:PORT; port 0 lets the kernel pick. Required.
@@ -45,7 +42,8 @@ type Options struct {
 	Handler Handler
 	// Impl is the implementation. Default: ImplEpoll.
 	Impl Impl
-	// Loops is the number of event loops. Default: GOMAXPROCS, at most 64.
+	// Loops is the number of event loops. Default: GOMAXPROCS, at most 64; with ImplGo, where a loop is only a mutex that
+	// serializes the handler, eight times as many.
 	Loops int
 	// LockThreads ties every event loop to an operating system thread. Default: false, which measured better.
 	LockThreads bool
@@ -74,14 +72,18 @@ type Options struct {
 	Congestion string
 	// Logger gets warnings. Default: slog.Default().
 	Logger *slog.Logger
-	// Clock tells the time. Default: the system's clock.
-	Clock Clock
+	// Clock tells the time and drives the time-outs. Default: clock.Real().
+	Clock clock.Clock
 }
 
 // EnsureDefaults fills the fields that are zero with their defaults.
 func (o *Options) EnsureDefaults() {
 	setDefault(&o.Impl, ImplEpoll)
-	setDefault(&o.Loops, min(runtime.GOMAXPROCS(0), 64))
+	loops := min(runtime.GOMAXPROCS(0), 64)
+	if o.Impl == ImplGo {
+		loops *= 8
+	}
+	setDefault(&o.Loops, loops)
 	setDefault(&o.FrameBytesMax, 100<<20)
 	setDefault(&o.InflightMax, 1024)
 	setDefault(&o.OutputBytesMax, 64<<20)
@@ -90,6 +92,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.FrameTimeout, 30*time.Second)
 	setDefault(&o.Congestion, CongestionAuto)
 	setDefault(&o.Logger, slog.Default())
+	setDefault(&o.Clock, clock.Real())
 }
 
 func setDefault[T comparable](field *T, value T) {

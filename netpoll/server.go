@@ -2,37 +2,38 @@ package netpoll
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 )
-
-// Stats are counters of a server since its start, and gauges of now.
-type Stats struct {
-	Connections   int64 // open now
-	Accepted      int64
-	Refused       int64 // closed at once: connection limits, or no file descriptor left
-	Closed        int64
-	BytesIn       int64
-	BytesOut      int64 // including those of files
-	FileBytesOut  int64 // the part that went by sendfile
-	FramesIn      int64
-	FramesOut     int64
-	Reads         int64 // system calls that read from sockets
-	Writes        int64 // writev-like system calls
-	Sendfiles     int64 // sendfile system calls
-	Turns         int64 // turns with at least one frame
-	Wakeups       int64 // wake-ups of a sleeping loop by another goroutine
-	BufferBytes   int64 // bytes charged to Options.BufferBudget now
-	BudgetPauses  int64 // times that reading a connection paused because the budget was spent
-	OutputPauses  int64 // times that reading a connection paused because of its queued output or unanswered frames
-	AcceptErrors  int64
-	IdleCloses    int64
-	FrameTimeouts int64
-}
 
 // Server accepts connections and runs their loops.
 type Server struct {
-	opts Options
-	addr netip.AddrPort
+	opts   Options
+	epoch  time.Time // nanos counts from here
+	pool   bufferPool
+	budget budget
+	accept *acceptor
+	loops  []*loop
+	runner runner
+
+	nextID  atomic.Uint64
+	stopped atomic.Bool
+	drained chan struct{} // closed when stopping and the last connection has closed
+	open    atomic.Int64  // connections from accept to close, plus one until Stop
+	once    sync.Once     // closes drained
+}
+
+// runner is what differs between the implementations: how loops get to run.
+type runner interface {
+	// adopt gives an accepted socket to its loop.
+	adopt(c *conn, s acceptedSocket) error
+	// each runs f in the context of every loop, soon and without waiting for it.
+	each(f func(*loop))
+	// stop ends all goroutines and waits for them. All connections are closed.
+	stop()
 }
 
 // Start listens and begins to accept. The options' zero fields get their defaults.
@@ -41,19 +42,75 @@ func Start(o Options) (*Server, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	return &Server{opts: o}, nil
+	s := &Server{opts: o, epoch: o.Clock.Now(), drained: make(chan struct{})}
+	s.epoch = s.epoch.Add(-1) // so that nanos is never 0, which means "none"
+	s.budget.limit = o.BufferBudget
+	s.open.Store(1)
+	for n := range o.Loops {
+		s.loops = append(s.loops, newLoop(s, n))
+	}
+	var err error
+	if s.accept, err = listen(s); err != nil {
+		return nil, err
+	}
+	if o.Impl == ImplGo {
+		s.runner = newGoRunner(s)
+	} else if s.runner, err = newEpollRunner(s); err != nil {
+		s.accept.closeListener()
+		return nil, err
+	}
+	s.accept.start()
+	return s, nil
 }
 
+// nanos is the time since the server's epoch.
+func (s *Server) nanos() int64 { return int64(s.opts.Clock.Since(s.epoch)) }
+
+// until is how long it takes from now to the time at, in nanos.
+func (s *Server) until(at int64) time.Duration { return time.Duration(at - s.nanos()) }
+
 // Addr is the address that the server listens on.
-func (s *Server) Addr() netip.AddrPort { return s.addr }
+func (s *Server) Addr() netip.AddrPort { return s.accept.addr }
 
 // Loops is the number of loops, the bound of Conn.Loop and of OnTurn's argument.
-func (s *Server) Loops() int { return s.opts.Loops }
+func (s *Server) Loops() int { return len(s.loops) }
+
+// Congestion is the TCP congestion control of connections from the same host: to be recorded beside every measurement.
+func (s *Server) Congestion() string { return s.accept.congestion }
+
+// openConn counts a new connection.
+func (s *Server) openConn() { s.open.Add(1) }
+
+// closedConn is called once for every openConn.
+func (s *Server) closedConn(c *conn) {
+	s.accept.forget(c.remote.Addr())
+	s.finishOne()
+}
+
+func (s *Server) finishOne() {
+	if s.open.Add(-1) == 0 {
+		s.once.Do(func() { close(s.drained) })
+	}
+}
 
 // Stop drains the server: it accepts and reads no more, waits until every open ticket is completed and its response written,
 // closes the connections (OnClose gets ErrServerStopped) and ends all goroutines. When ctx ends first, the connections that
-// are left are closed at once and ctx's error is returned.
-func (s *Server) Stop(ctx context.Context) error { return ctx.Err() }
-
-// Stats returns the counters.
-func (s *Server) Stats() Stats { return Stats{} }
+// are left are closed at once and an error that wraps ctx's is returned. A second call returns nil at once.
+func (s *Server) Stop(ctx context.Context) error {
+	if s.stopped.Swap(true) {
+		return nil
+	}
+	s.accept.close()
+	s.finishOne()
+	s.runner.each((*loop).drain)
+	var err error
+	select {
+	case <-s.drained:
+	case <-ctx.Done():
+		err = fmt.Errorf("netpoll: stop before %d connections were drained: %w", s.open.Load(), ctx.Err())
+		s.runner.each(func(l *loop) { l.closeAll(ErrServerStopped) })
+		<-s.drained
+	}
+	s.runner.stop()
+	return err
+}

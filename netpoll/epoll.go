@@ -1,0 +1,495 @@
+package netpoll
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// writeBytesMax is how much a connection may be sent per turn, so that one reader of a large file cannot hold the loop.
+	writeBytesMax = 1 << 20
+	// turnBytesMax ends a turn early, so that the memory of a turn stays small and responses leave soon.
+	turnBytesMax = 4 << 20
+	// eventsMax is how many ready connections one epoll_wait reports.
+	eventsMax = 256
+	// wakeTag is the tag of the eventfd; those of connections have a generation above 0 in their upper half.
+	wakeTag = 0
+)
+
+// epollRunner runs the loops on goroutines of their own.
+type epollRunner struct {
+	loops []*epollLoop
+	wg    sync.WaitGroup
+}
+
+// epollLoop is one event loop. Its turn is the function turn. Other goroutines reach it by notify and post only: both put their
+// wish where the loop looks at the end of each turn and, if the loop sleeps, wake it through the eventfd: a completion
+// during a turn costs no system call, and any number of them while the loop sleeps cost one.
+type epollLoop struct {
+	*loop
+	epfd  int
+	event *os.File // the eventfd; an os.File, so that a late wake-up cannot hit a descriptor that was reused
+	arena arena
+	iovs  []unix.Iovec
+
+	events      []unix.EpollEvent
+	next, count int // events[next:count] are still to be handled
+
+	slots   []epollSlot
+	unused  []uint32     // free slots
+	delayed []*epollSock // that were cut off by writeBytesMax
+	resumed []*epollSock // with frames that were read earlier
+	busy    bool         // the last turn had something to do
+
+	asleep atomic.Bool
+	inbox  atomic.Pointer[epollSock] // stack of those to process
+
+	mu struct {
+		sync.Mutex
+		posted []func(*loop)
+	}
+	hasPosted atomic.Bool
+	quit      bool
+}
+
+// epollSlot is what an event's tag leads to. A slot is used again after its connection closed, with the next generation,
+// so that an event of the old connection, which may still be in events, is recognized.
+type epollSlot struct {
+	sock *epollSock
+	gen  uint32
+}
+
+func newEpollRunner(s *Server) (*epollRunner, error) {
+	r := &epollRunner{}
+	for _, l := range s.loops {
+		e, err := newEpollLoop(l)
+		if err != nil {
+			for _, e := range r.loops {
+				e.free()
+			}
+			return nil, err
+		}
+		r.loops = append(r.loops, e)
+	}
+	for _, e := range r.loops {
+		r.wg.Go(func() { e.run(s.opts.LockThreads) })
+	}
+	return r, nil
+}
+
+func newEpollLoop(l *loop) (*epollLoop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("netpoll: epoll_create1: %w", err)
+	}
+	efd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(epfd)
+		return nil, fmt.Errorf("netpoll: eventfd: %w", err)
+	}
+	e := &epollLoop{loop: l, epfd: epfd, event: os.NewFile(uintptr(efd), "eventfd"), events: make([]unix.EpollEvent, eventsMax)}
+	e.arena = arena{pool: &l.srv.pool, wanted: readBytesMax, keep: true}
+	e.iovs = make([]unix.Iovec, 0, iovMax)
+	l.onTimer = func() { e.post((*loop).expire) }
+	// Edge-triggered and never read: every write to it is an edge.
+	if errno := epollCtl(epfd, unix.EPOLL_CTL_ADD, efd, unix.EPOLLIN|unix.EPOLLET, wakeTag); errno != 0 {
+		e.free()
+		return nil, fmt.Errorf("netpoll: epoll_ctl: %w", errno)
+	}
+	return e, nil
+}
+
+func (e *epollLoop) free() {
+	_ = unix.Close(e.epfd)
+	_ = e.event.Close()
+}
+
+func (r *epollRunner) adopt(c *conn, s acceptedSocket) error {
+	e := r.loops[c.loop.n]
+	sock := &epollSock{conn: c, loop: e, fd: s.fd}
+	c.sock = sock
+	e.post(func(l *loop) { e.add(sock) })
+	return nil
+}
+
+func (r *epollRunner) each(f func(*loop)) {
+	for _, e := range r.loops {
+		e.post(f)
+	}
+}
+
+func (r *epollRunner) stop() {
+	for _, e := range r.loops {
+		e.post(func(*loop) { e.quit = true })
+	}
+	r.wg.Wait()
+}
+
+// post has f run on the loop, soon.
+func (e *epollLoop) post(f func(*loop)) {
+	e.mu.Lock()
+	e.mu.posted = append(e.mu.posted, f)
+	e.mu.Unlock()
+	e.hasPosted.Store(true)
+	e.wake()
+}
+
+// wake ends the loop's sleep, if it sleeps and nobody else has woken it. The loop says that it is asleep before it looks for work a
+// last time, and callers leave their work before they look whether it is asleep.
+func (e *epollLoop) wake() {
+	if e.asleep.Load() && e.asleep.CompareAndSwap(true, false) {
+		e.stats.wakeups.Add(1)
+		var one = [8]byte{1}
+		_, _ = e.event.Write(one[:]) // fails only after the loop has ended
+	}
+}
+
+func (e *epollLoop) run(lock bool) {
+	if lock {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
+	for !e.quit {
+		if e.next == e.count {
+			e.wait()
+		}
+		e.turn()
+	}
+	e.stopTimer()
+	e.free()
+}
+
+// wait fills events. It sleeps if there is nothing to do.
+func (e *epollLoop) wait() {
+	e.next, e.count = 0, 0
+	timeout := 0
+	if !e.busy {
+		e.asleep.Store(true)
+		if e.inbox.Load() == nil && !e.hasPosted.Load() {
+			timeout = -1
+		}
+	} else {
+		runtime.Gosched() // others who want this P would have to wait until we are preempted
+	}
+	n, errno := epollWait(e.epfd, e.events, timeout)
+	e.asleep.Store(false)
+	if errno != 0 {
+		panic("BUG: epoll_wait: " + errno.Error())
+	}
+	e.count = n
+}
+
+// turn handles ready connections up to turnBytesMax, hands the turn to the handler, and writes what has become ready.
+func (e *epollLoop) turn() {
+	e.now = e.srv.nanos()
+	e.busy = e.count > 0
+	if e.hasPosted.Load() {
+		e.runPosted()
+	}
+	e.resume()
+	for before := e.stats.bytesIn.Load(); e.next < e.count && e.stats.bytesIn.Load()-before < turnBytesMax; e.next++ {
+		e.handle(&e.events[e.next])
+	}
+	e.endFrames()
+	e.arena.reset()
+	e.drainInbox()
+	e.writeDelayed()
+	e.armTimer()
+}
+
+func (e *epollLoop) runPosted() {
+	e.hasPosted.Store(false)
+	e.mu.Lock()
+	posted := e.mu.posted
+	e.mu.posted = nil
+	e.mu.Unlock()
+	for _, f := range posted {
+		f(e.loop)
+	}
+	e.busy = true
+}
+
+// resume delivers what was read before a pause.
+func (e *epollLoop) resume() {
+	if len(e.resumed) == 0 {
+		return
+	}
+	resumed := e.resumed
+	e.resumed = nil
+	for _, s := range resumed {
+		s.resuming = false
+		if !s.conn.closed {
+			e.deliverWaiting(s.conn, &e.arena)
+		}
+		if !s.conn.closed {
+			e.settle(s.conn)
+		}
+	}
+}
+
+// handle does what one event asks for.
+func (e *epollLoop) handle(ev *unix.EpollEvent) {
+	tag := eventTag(ev)
+	if tag == wakeTag {
+		return // the work it announces is looked for in every turn
+	}
+	slot := &e.slots[uint32(tag)]
+	if slot.gen != uint32(tag>>32) {
+		return // of a connection that was closed earlier in this batch
+	}
+	s := slot.sock
+	if ev.Events&unix.EPOLLOUT != 0 {
+		s.blocked = false
+		e.process(s.conn)
+	}
+	if ev.Events&(unix.EPOLLIN|unix.EPOLLERR|unix.EPOLLHUP) != 0 && !s.conn.closed {
+		s.read(ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0)
+	}
+}
+
+// drainInbox processes the connections that asked for it, until there are none.
+func (e *epollLoop) drainInbox() {
+	for {
+		s := e.inbox.Swap(nil)
+		if s == nil {
+			return
+		}
+		e.busy = true
+		for s != nil {
+			next := s.inboxNext
+			s.inboxNext = nil
+			s.queued.Store(false)
+			e.process(s.conn)
+			s = next
+		}
+	}
+}
+
+// writeDelayed goes on with the connections that used up their share of the last turn.
+func (e *epollLoop) writeDelayed() {
+	if len(e.delayed) == 0 {
+		return
+	}
+	e.busy = true
+	delayed := e.delayed
+	e.delayed = nil
+	for _, s := range delayed {
+		s.delayed = false
+		e.process(s.conn)
+	}
+}
+
+// add takes a new socket into the loop.
+func (e *epollLoop) add(s *epollSock) {
+	var i uint32
+	if n := len(e.unused); n > 0 {
+		i, e.unused = e.unused[n-1], e.unused[:n-1]
+	} else {
+		i = uint32(len(e.slots))
+		e.slots = append(e.slots, epollSlot{gen: 1})
+	}
+	s.slot = i
+	e.slots[i].sock = s
+	if errno := epollCtl(e.epfd, unix.EPOLL_CTL_ADD, s.fd, 0, s.tag()); errno != 0 {
+		e.open(s.conn)
+		e.close(s.conn, sockError("epoll_ctl", errno))
+		return
+	}
+	e.open(s.conn)
+}
+
+// epollSock is a connection's socket in an epollLoop, which owns all but queued and inboxNext.
+type epollSock struct {
+	conn     *conn
+	loop     *epollLoop
+	fd       int
+	slot     uint32
+	events   uint32 // what epoll watches
+	wantRead bool
+	blocked  bool // the kernel's buffer is full: wait for EPOLLOUT
+	delayed  bool // in loop.delayed
+	resuming bool // in loop.resumed
+
+	queued    atomic.Bool // in the inbox
+	inboxNext *epollSock
+}
+
+func (s *epollSock) tag() uint64 { return uint64(s.loop.slots[s.slot].gen)<<32 | uint64(s.slot) }
+
+// notify implements socket. The flag is cleared before the connection is looked at, so what is done after that is seen.
+func (s *epollSock) notify() {
+	if s.queued.Load() || s.queued.Swap(true) {
+		return
+	}
+	e := s.loop
+	for {
+		head := e.inbox.Load()
+		s.inboxNext = head
+		if e.inbox.CompareAndSwap(head, s) {
+			break
+		}
+	}
+	e.wake()
+}
+
+// interest implements socket.
+func (s *epollSock) interest(read bool) {
+	s.wantRead = read
+	s.watch()
+}
+
+// watch tells epoll what is wanted, if that has changed.
+func (s *epollSock) watch() {
+	var want uint32
+	if s.wantRead {
+		want |= unix.EPOLLIN
+	}
+	if s.blocked {
+		want |= unix.EPOLLOUT
+	}
+	if want == s.events || s.conn.closed {
+		return
+	}
+	s.events = want
+	if errno := epollCtl(s.loop.epfd, unix.EPOLL_CTL_MOD, s.fd, want, s.tag()); errno != 0 {
+		s.loop.close(s.conn, sockError("epoll_ctl", errno))
+	}
+}
+
+// backlog implements socket.
+func (s *epollSock) backlog() {
+	if !s.resuming {
+		s.resuming = true
+		s.loop.resumed = append(s.loop.resumed, s)
+		s.loop.busy = true
+	}
+}
+
+// shut implements socket. Closing the descriptor takes it out of epoll.
+func (s *epollSock) shut() {
+	e := s.loop
+	_ = unix.Close(s.fd) // nothing that was written can be lost by its result
+	e.slots[s.slot].gen++
+	if e.slots[s.slot].gen == 0 {
+		e.slots[s.slot].gen = 1
+	}
+	e.slots[s.slot].sock = nil
+	e.unused = append(e.unused, s.slot)
+	s.conn.in.drop(&e.arena, &e.srv.budget)
+	e.dropOutput(s.conn)
+}
+
+// read reads once, or as long as whole windows are filled within the budget of a turn. failed says that epoll reported
+// an error or that both sides are closed.
+func (s *epollSock) read(failed bool) {
+	e, c := s.loop, s.conn
+	if c.paused != 0 || c.eof {
+		if failed { // nobody will take our responses
+			e.close(c, s.pendingError())
+		}
+		return
+	}
+	for budget := readBytesMax; budget > 0; {
+		own, extra, ok := c.in.windows(c, &e.arena, &e.srv.budget, budget)
+		if !ok {
+			e.starve(c)
+			return
+		}
+		n, errno := recvInto(s.fd, own, extra)
+		if errno == unix.EAGAIN {
+			break
+		}
+		if errno != 0 {
+			e.close(c, sockError("read", errno))
+			return
+		}
+		if n == 0 {
+			e.readClosed(c)
+			break
+		}
+		budget -= n
+		e.received(c, own, extra, n, &e.arena)
+		if c.closed {
+			return
+		}
+		if n < len(own)+len(extra) || c.halted() {
+			break
+		}
+	}
+	e.settle(c)
+}
+
+// pendingError fetches the socket's error.
+func (s *epollSock) pendingError() error {
+	code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = syscall.Errno(code)
+	}
+	if err == nil {
+		err = errors.New("both sides are closed")
+	}
+	return sockError("connection lost", err)
+}
+
+// flush implements socket: it writes what is ready, up to writeBytesMax.
+func (s *epollSock) flush() {
+	e, c := s.loop, s.conn
+	if s.blocked || s.delayed {
+		return
+	}
+	for budget := writeBytesMax; ; {
+		if budget <= 0 {
+			s.delayed = true
+			e.delayed = append(e.delayed, s)
+			break
+		}
+		ch := c.out.gather(e.iovs, budget)
+		if ch.bytes == 0 && ch.file.Len == 0 {
+			c.out.advance(0, e.retire) // tickets without a response
+			if !c.out.ready() {
+				break
+			}
+			continue
+		}
+		n, errno := e.send(s.fd, ch)
+		clear(ch.iovs) // do not keep the responses alive
+		if errno == unix.EAGAIN {
+			s.blocked = true
+			break
+		}
+		if errno != 0 {
+			e.close(c, sockError("write", errno))
+			return
+		}
+		if n == 0 {
+			e.close(c, truncatedError(ch.file))
+			return
+		}
+		budget -= n
+		c.activeAt = e.now
+		c.out.advance(int64(n), e.retire)
+	}
+	s.watch()
+}
+
+// send makes the system call for a chunk.
+func (l *loop) send(fd int, ch chunk) (int, syscall.Errno) {
+	if ch.bytes > 0 {
+		n, errno := sendIovs(fd, ch.iovs, ch.bytes, ch.more)
+		l.stats.writes.Add(1)
+		l.stats.bytesOut.Add(int64(n))
+		return n, errno
+	}
+	n, errno := sendFile(fd, ch.file.Fd, ch.file.Pos, int(ch.file.Len))
+	l.stats.sendfiles.Add(1)
+	l.stats.bytesOut.Add(int64(n))
+	l.stats.fileBytesOut.Add(int64(n))
+	return n, errno
+}

@@ -1,0 +1,115 @@
+package netpoll
+
+import "encoding/binary"
+
+// Sizes of reads. A connection is read at most readBytesMax per turn, so that it cannot hold its loop. Connections that send
+// frames of bigFrameBytes or more read into a buffer of their own instead of the arena, to save copying: only
+// peekBytes of such a frame pass through the arena.
+const (
+	prefixBytes    = 4
+	readBytesMax   = 256 << 10
+	arenaWindowMin = 16 << 10
+	peekBytes      = 16 << 10
+	bigFrameBytes  = 128 << 10
+	hintBytesMax   = 4 << 20
+)
+
+// input holds what a connection has sent and what has not been handed out: at most one partial frame, and whole frames
+// before it only while the connection is paused. Owner: the loop, or in ImplGo the reader goroutine.
+type input struct {
+	buf        []byte // from the pool and charged to the budget; nil while nothing waits
+	start, end int    // buf[start:end] waits; bytes before start may still be in the handler's hands this turn
+	frameMax   int    // largest frame with its prefix; set once
+	hint       int    // size of the last frame if it was big, up to hintBytesMax: what the peer has proved to send
+}
+
+// waiting returns the bytes that have not been handed out.
+func (in *input) waiting() []byte { return in.buf[in.start:in.end] }
+
+// frameBytes is the size of the frame that data begins with, with its prefix; 0 if its prefix is not whole.
+// It has been checked.
+func frameBytes(data []byte) int {
+	if len(data) < prefixBytes {
+		return 0
+	}
+	return prefixBytes + int(binary.BigEndian.Uint32(data))
+}
+
+// wholeFrame reports whether a frame waits that can be delivered, or refused.
+func (in *input) wholeFrame() bool {
+	waiting := in.waiting()
+	frame := frameBytes(waiting)
+	return frame != 0 && (len(waiting) >= frame || frame > in.frameMax)
+}
+
+// room is the buffer size for a frame of which have bytes are here. Never more than four times what the peer has really
+// sent (or has sent as its last frame), whatever it claims.
+func (in *input) room(have, frame int) int {
+	want := max(4*have, in.hint, bufferBytesMin)
+	if frame > 0 {
+		want = min(want, frame)
+	}
+	return max(want, have)
+}
+
+// keep copies data behind what waits. It has been read already, so it is charged whatever the budget says.
+func (in *input) keep(data []byte, a *arena, b *budget) {
+	if cap(in.buf)-in.end < len(data) {
+		head := in.waiting()
+		if len(head) < prefixBytes {
+			head = data // only a guess when the prefix is split: the next growth knows better
+		}
+		have := in.end - in.start + len(data)
+		in.grow(in.room(have, frameBytes(head)), a, b)
+	}
+	in.end += copy(in.buf[in.end:], data)
+}
+
+// grow moves what waits to a buffer of at least size bytes. The old one may hold frames of this turn.
+func (in *input) grow(size int, a *arena, b *budget) {
+	next := a.pool.get(size)
+	n := copy(next, in.waiting())
+	in.drop(a, b)
+	in.buf, in.end = next, n
+	b.charge(int64(cap(next)))
+}
+
+// drop forgets the buffer and all that waits in it. Its memory lives until the end of the turn.
+func (in *input) drop(a *arena, b *budget) {
+	if in.buf != nil {
+		b.charge(-int64(cap(in.buf)))
+		a.retire(in.buf)
+	}
+	in.buf, in.start, in.end = nil, 0, 0
+}
+
+// windows says where to read next: own continues the partial frame, extra is arena memory for what follows it.
+// ok is false if reading must wait for the budget.
+func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []byte, ok bool) {
+	if !b.admit(c) {
+		return nil, nil, false
+	}
+	if in.buf == nil {
+		if in.hint > 0 {
+			limit = min(limit, peekBytes)
+		}
+		return nil, a.window(limit), true
+	}
+	have := in.end - in.start
+	frame := frameBytes(in.waiting())
+	if in.end == len(in.buf) || (in.start > 0 && len(in.buf)-in.start < max(frame, prefixBytes)) {
+		in.grow(in.room(have+1, frame), a, b)
+	}
+	own = in.buf[in.end:]
+	whole := frame > 0 && len(in.buf)-in.start >= frame
+	if whole {
+		own = own[:frame-have]
+	}
+	if len(own) >= limit {
+		return own[:limit], nil, true
+	}
+	if whole {
+		extra = a.window(min(limit-len(own), peekBytes))
+	}
+	return own, extra, true
+}
