@@ -1,0 +1,331 @@
+package ioqueue
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/vfs"
+)
+
+// notDue is dueLocked's answer when only another event can make it due.
+const notDue = time.Duration(1<<63 - 1)
+
+// scheduleLocked queues an idle stream that is due, or arms its timer. It is
+// called after every change that could make it due.
+func (st *Stream) scheduleLocked() {
+	if st.mu.state != idle || st.mu.closed {
+		return
+	}
+	due := st.dueLocked()
+	switch {
+	case due == notDue:
+	case due <= 0:
+		st.mu.state = queued
+		if !st.s.enqueue(st) {
+			st.mu.state = idle
+			st.answerLocked(st.mu.waiters, ErrClosed)
+			st.mu.waiters = nil
+		}
+	case st.mu.timer == nil:
+		st.mu.timer = st.s.wheel.After(due, st.onTimer)
+	}
+}
+
+// dueLocked returns how long until the stream is due; zero or less: now.
+func (st *Stream) dueLocked() time.Duration {
+	if st.s.Err() != nil && len(st.mu.waiters) == 0 {
+		return notDue
+	}
+	if st.mu.force || len(st.mu.waiters) > 0 {
+		return 0
+	}
+	for _, fs := range st.mu.files {
+		if fs.sealed && !fs.dropped {
+			return 0
+		}
+	}
+	return st.activeDueLocked()
+}
+
+// activeDueLocked is dueLocked for the active file alone.
+func (st *Stream) activeDueLocked() time.Duration {
+	active := st.activeLocked()
+	if active == nil || !active.dirty {
+		return notDue
+	}
+	o := &st.mu.opts
+	var wait time.Duration
+	switch {
+	case o.Policy == PolicyCommit:
+		wait = o.MaxDelay
+	case o.Policy == PolicyInterval && o.IntervalBytes > 0 && active.bytes >= o.IntervalBytes:
+		return 0
+	case o.Policy == PolicyInterval:
+		wait = o.Interval
+	default:
+		return notDue
+	}
+	if wait == 0 {
+		return 0
+	}
+	return wait - st.s.opts.Clock.Since(st.mu.dirtySince)
+}
+
+func (st *Stream) onTimer() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.mu.timer = nil
+	st.scheduleLocked()
+}
+
+func (st *Stream) stopTimerLocked() {
+	if st.mu.timer != nil {
+		st.mu.timer.Stop()
+		st.mu.timer = nil
+	}
+}
+
+// companyLocked says that as much has been written as the last group had.
+// Half the bytes will do when the number of appends has been reached: sizes
+// vary. The bytes alone will do as well: the log may have merged appends.
+func (st *Stream) companyLocked(active *fileState) bool {
+	return active.bytes >= st.mu.lastBytes ||
+		active.appends >= st.mu.lastAppends && active.bytes >= st.mu.lastBytes/2
+}
+
+const (
+	// companyShare is the part of the last fsync's duration that a worker
+	// waits for company at most.
+	companyShare = 4
+	// companyMax bounds that wait on slow disks.
+	companyMax = 2 * time.Millisecond
+	// companySlice is how long it sleeps between looks.
+	companySlice = 15 * time.Microsecond
+)
+
+// awaitCompany waits, in small slices, for the producers that the last group
+// answered. Runtime timers are no use for it: an idle process rounds them up
+// to a millisecond, which is several fsyncs.
+func (st *Stream) awaitCompany() {
+	if st.s.opts.NoCompany {
+		return
+	}
+	// The number of slices is bounded too: a Fake clock may stand still.
+	for range companyMax / companySlice {
+		if !st.companyMissing() {
+			return
+		}
+		preciseSleep(companySlice)
+	}
+}
+
+// companyMissing says that it is worth waiting.
+func (st *Stream) companyMissing() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	active := st.activeLocked()
+	if active == nil || st.mu.closed || st.mu.opts.Policy != PolicyCommit || st.mu.opts.MaxDelay > 0 ||
+		len(st.mu.files) > 1 || st.mu.force || st.companyLocked(active) {
+		return false
+	}
+	limit := min(st.mu.lastDuration/companyShare, companyMax)
+	return st.s.opts.Clock.Since(st.mu.lastEnd) < limit
+}
+
+// preciseSleep sleeps for about d. The kernel adds a slack of 50 microseconds
+// to a thread's sleeps unless told otherwise; which thread of the runtime
+// this happens to be does not matter, as none relies on the slack.
+func preciseSleep(d time.Duration) {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	ts := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&ts, nil) // an early end only means an early look
+}
+
+// group is what one run of a worker syncs of a stream.
+type group struct {
+	files   []*fileState // oldest first
+	force   bool         // sync also what seems clean
+	waiters []chan error
+	stale   bool // a cut came while a file was being synced
+
+	appends, bytes int64 // synced so far
+}
+
+// runGroup does steps 3 to 6 for one stream.
+func (st *Stream) runGroup(worker int) {
+	st.mu.Lock()
+	st.mu.state = running
+	g := st.closeGroupLocked()
+	st.mu.Unlock()
+
+	var err error
+	start := st.s.opts.Clock.Now()
+	for _, fs := range g.files {
+		if err = st.syncFile(worker, &g, fs); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = st.s.Err() // another stream's
+	}
+	if err == nil && len(g.files) == 0 {
+		err = st.s.stopped()
+	}
+	if err == nil && g.appends > 0 {
+		st.s.count.group(g.appends, g.bytes)
+	}
+	st.finishGroup(&g, start, err)
+}
+
+// closeGroupLocked chooses the files of the group. What is written to the
+// active one still counts until its fsync begins.
+func (st *Stream) closeGroupLocked() group {
+	g := group{force: st.mu.force, waiters: st.mu.waiters}
+	st.mu.waiters = nil
+	st.mu.force = false
+	active := g.force || st.mu.opts.Policy == PolicyCommit || st.activeDueLocked() <= 0
+	for _, fs := range st.mu.files {
+		if !fs.dropped && (fs.sealed || active && (fs.dirty || g.force)) {
+			g.files = append(g.files, fs)
+		}
+	}
+	return g
+}
+
+// finishGroup answers the waiters and queues the stream again if need be.
+func (st *Stream) finishGroup(g *group, start time.Time, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if g.appends > 0 {
+		now := st.s.opts.Clock.Now()
+		st.mu.lastAppends, st.mu.lastBytes = g.appends, g.bytes
+		st.mu.lastDuration, st.mu.lastEnd = now.Sub(start), now
+	}
+	st.mu.state = idle
+	switch {
+	case st.mu.closed:
+		st.answerLocked(append(g.waiters, st.mu.waiters...), ErrClosed)
+		st.mu.waiters = nil
+	case err == nil && g.stale && len(g.waiters) > 0:
+		// What they wait for is what the cut left, and the cut itself.
+		st.mu.waiters = append(st.mu.waiters, g.waiters...)
+		st.mu.force = true
+	default:
+		st.answerLocked(g.waiters, err)
+	}
+	st.restLocked()
+	st.scheduleLocked()
+}
+
+// syncFile fsyncs one file of the group and makes its offsets durable.
+func (st *Stream) syncFile(worker int, g *group, fs *fileState) error {
+	if err := st.s.stopped(); err != nil {
+		return err
+	}
+	st.mu.Lock()
+	if fs.dropped {
+		st.mu.Unlock()
+		return nil
+	}
+	// The snapshot: what is written or cut from here on makes the file dirty
+	// again and belongs to the next group.
+	epoch, end, bytes, appends := st.mu.epoch, fs.end, fs.bytes, fs.appends
+	needed := fs.dirty || g.force
+	fs.dirty = false
+	fs.writeBackPos = fs.writtenPos
+	if fs == st.activeLocked() {
+		st.mu.dirtySince = time.Time{}
+	}
+	fs.busy++
+	st.mu.Unlock()
+
+	var err error
+	if needed {
+		err = st.s.datasync(worker, fs.file)
+	}
+
+	st.mu.Lock()
+	fs.busy--
+	st.restLocked()
+	if err != nil {
+		st.mu.Unlock()
+		return err
+	}
+	if !fs.dropped {
+		st.settleLocked(fs, bytes, appends)
+	}
+	g.appends += appends
+	g.bytes += bytes
+	g.stale = g.stale || epoch != st.mu.epoch
+	advanced := epoch == st.mu.epoch && st.advanceLocked(end)
+	done := fs.sealed && !fs.dropped && !fs.dirty && st.s.Err() == nil
+	if done {
+		st.mu.files = slices.DeleteFunc(st.mu.files, func(other *fileState) bool { return other == fs })
+	}
+	onDurable, onFileDone := st.mu.opts.OnDurable, st.mu.opts.OnFileDone
+	st.mu.Unlock()
+
+	if advanced && onDurable != nil {
+		onDurable(end)
+	}
+	if done && onFileDone != nil {
+		onFileDone(fs.file)
+	}
+	return nil
+}
+
+// advanceLocked raises the durable offset to end. It holds the scheduler's
+// lock for it, so that nothing advances after Fail.
+func (st *Stream) advanceLocked(end int64) bool {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	if st.s.Err() != nil || st.mu.closed || end <= st.durable.Load() {
+		return false
+	}
+	st.durable.Store(end)
+	return true
+}
+
+// datasync is the only call of fsync. Its error is final.
+func (s *Scheduler) datasync(worker int, f vfs.File) error {
+	start := s.opts.Clock.Now()
+	s.started[worker].Store(start.UnixNano())
+	err := f.Datasync()
+	s.started[worker].Store(0)
+	if err != nil {
+		s.count.syncErrors.Add(1)
+		s.Fail(fmt.Errorf("fsync of %s: %w", f.Name(), err))
+		return s.Err()
+	}
+	s.count.syncs.Add(1)
+	s.count.latency.observe(s.opts.Clock.Since(start).Seconds())
+	return nil
+}
+
+// writeBackLocked asks for early write-back of a file that has grown enough
+// since the last time, if a worker is free. Under `never` the kernel decides.
+func (st *Stream) writeBackLocked(fs *fileState) {
+	limit := st.s.opts.WriteBackBytes
+	if limit < 0 || fs.writtenPos-fs.writeBackPos < limit || st.mu.opts.Policy == PolicyNever {
+		return
+	}
+	from, to := fs.writeBackPos, fs.writtenPos
+	fs.busy++
+	ok := st.s.jobs.add(func() {
+		// The error of a hint means nothing; fsync will report it again.
+		_ = fs.file.WriteBack(from, to-from)
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		fs.busy--
+		st.restLocked()
+	}, true)
+	if !ok {
+		fs.busy--
+		return
+	}
+	fs.writeBackPos = to
+	st.s.count.writeBacks.Add(1)
+}
