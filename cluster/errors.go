@@ -40,6 +40,10 @@ var (
 	ErrStopped = errors.New("cluster: node is stopped")
 	// ErrNotLeader: this node does not lead the metadata quorum (NOT_CONTROLLER). Whether the change was made is unknown.
 	ErrNotLeader = errors.New("cluster: node is not the leader")
+	// ErrBusy: too many proposals wait; nothing was changed (REQUEST_TIMED_OUT).
+	ErrBusy = errors.New("cluster: too many changes are waiting")
+	// ErrNoSpace: the disk is full; nothing was changed (KAFKA_STORAGE_ERROR). Later proposals try again.
+	ErrNoSpace = errors.New("cluster: no space left for the metadata log")
 	// ErrFailed: the metadata log or its disk failed; the node reads on but changes nothing until a restart (KAFKA_STORAGE_ERROR).
 	ErrFailed = errors.New("cluster: metadata log failed")
 )

@@ -2,19 +2,15 @@ package cluster
 
 import (
 	"bytes"
-	"encoding/base64"
 	"iter"
 	"strings"
+
+	"github.com/weirmq/weir/engine"
 )
 
 // TopicID is a topic's random UUID. It names one topic for ever: a topic created again under the same name gets another.
-type TopicID [16]byte
-
-// String returns the id as Kafka prints it: URL-safe base64 without padding, 22 characters.
-func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
-
-// IsZero reports whether the id is unset; no topic has it.
-func (id TopicID) IsZero() bool { return id == TopicID{} }
+// String is Kafka's form: URL-safe base64 without padding, 22 characters.
+type TopicID = engine.TopicID
 
 func compareIDs(a, b TopicID) int { return bytes.Compare(a[:], b[:]) }
 
@@ -151,6 +147,13 @@ func (i *Image) Configs(r Resource) (Configs, bool) {
 	default:
 		return Configs{}, false
 	}
+}
+
+// at returns the image as that after the entry of this index and term.
+func (i *Image) at(index, term uint64) *Image {
+	next := *i
+	next.index, next.term = index, term
+	return &next
 }
 
 func values[K, V any](pairs iter.Seq2[K, V]) iter.Seq[V] {

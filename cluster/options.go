@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/weirmq/weir/engine"
 	"github.com/weirmq/weir/internal/clock"
+	"github.com/weirmq/weir/vfs"
 )
 
 // The partition that holds the metadata log. No client can create a topic of that name.
@@ -20,16 +22,19 @@ const (
 type Options struct {
 	// NodeID is this broker's id, 0 or more. Default: none, must be set when a node of id 0 is not meant.
 	NodeID int32
-	// ClusterID is the id to give to a new cluster; a directory of another one is refused. Default: "", a random id for a new
-	// cluster, whatever the directory says for an old one.
-	ClusterID string
-	// Dirs are the log directories; the first one holds the metadata log. Each gets a meta.properties. Required.
-	Dirs []string
+	// Store holds the metadata log and the other partitions. It must have been opened with LogConfig for LogTopic, and with
+	// NodeID; the cluster's id is the store's. Required; it stays the caller's.
+	Store *engine.Store
+	// Dir is the log directory beside whose partitions the snapshots and Raft's hard state live, in a folder of their own:
+	// the first one of the store. Required.
+	Dir string
+	// FS is where Dir lives. Default: vfs.OS().
+	FS vfs.FS
 	// Clock stamps records. Default: clock.Real().
 	Clock clock.Clock
 	// Logger is for starts, snapshots and failures. Default: slog.Default().
 	Logger *slog.Logger
-	// Rand gives the bytes of cluster and topic ids. Default: crypto/rand.Reader.
+	// Rand gives the bytes of topic ids. Default: crypto/rand.Reader.
 	Rand io.Reader
 
 	// CheckConfigs is asked before a proposal whether a resource may have exactly these dynamic values; its error goes to the
@@ -51,6 +56,9 @@ type Options struct {
 
 // EnsureDefaults fills in what is unset.
 func (o *Options) EnsureDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
 	if o.Clock == nil {
 		o.Clock = clock.Real()
 	}
@@ -85,8 +93,10 @@ func (o *Options) Validate() error {
 	switch {
 	case o.NodeID < 0:
 		return fmt.Errorf("cluster: NodeID=%d: must be 0 or more", o.NodeID)
-	case len(o.Dirs) == 0:
-		return errors.New("cluster: Dirs: at least one log directory is required")
+	case o.Store == nil:
+		return errors.New("cluster: Store is required")
+	case o.Dir == "":
+		return errors.New("cluster: Dir is required")
 	case o.PartitionsDefault < 1:
 		return fmt.Errorf("cluster: PartitionsDefault=%d: must be at least 1", o.PartitionsDefault)
 	case o.PartitionsMax < 1 || o.PartitionsMax > partitionsMax:

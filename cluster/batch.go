@@ -1,0 +1,100 @@
+package cluster
+
+import "context"
+
+// batch turns the items of one request into entries and gathers the results by item.
+type batch struct {
+	node    *Node
+	results []TopicResult
+	items   []int // of the records
+	records []Record
+}
+
+func newBatch(n *Node, items int) *batch {
+	return &batch{node: n, results: make([]TopicResult, items)}
+}
+
+// refuse settles an item that needs no record.
+func (b *batch) refuse(item int, err error) { b.results[item] = TopicResult{Err: err} }
+
+// add asks for a record on behalf of an item.
+func (b *batch) add(item int, r Record) {
+	if err := checkLimits(r); err != nil {
+		b.refuse(item, err)
+		return
+	}
+	b.items = append(b.items, item)
+	b.records = append(b.records, r)
+}
+
+func (b *batch) settle(i int, res Result) {
+	b.results[b.items[i]] = TopicResult{Topic: res.Topic, Err: res.Err}
+}
+
+// run proposes the records, all of them before it waits for any, and returns the results by item. With validateOnly it applies them
+// to the present image and throws the outcome away.
+func (b *batch) run(ctx context.Context, validateOnly bool) ([]TopicResult, error) {
+	if validateOnly {
+		img := b.node.Image()
+		for i, r := range b.records {
+			var res Result
+			img, res = Apply(img, r)
+			b.settle(i, res)
+		}
+		return b.results, nil
+	}
+	type outcome struct {
+		start   int
+		results []Result
+		err     error
+	}
+	outcomes := make(chan outcome, len(b.records))
+	entries := 0
+	for start := 0; start < len(b.records); entries++ {
+		end := b.entryEnd(start)
+		b.node.Submit(b.records[start:end], func(results []Result, err error) { outcomes <- outcome{start, results, err} })
+		start = end
+	}
+	var failed error
+	for range entries {
+		select {
+		case o := <-outcomes:
+			if o.err != nil {
+				failed = o.err
+			}
+			for i, res := range o.results {
+				b.settle(o.start+i, res)
+			}
+		case <-ctx.Done():
+			return nil, waitError(ctx)
+		}
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	return b.results, nil
+}
+
+// entryEnd returns the end of the entry that begins with record start.
+func (b *batch) entryEnd(start int) int {
+	partitions, bytes, end := 0, 0, start
+	for end < len(b.records) && end-start < entryRecordsTarget {
+		r := b.records[end]
+		partitions += addedPartitions(r)
+		bytes += configBytes(r)
+		if end > start && (partitions > entryPartitionsTarget || bytes > entryConfigsTarget) {
+			break
+		}
+		end++
+	}
+	return end
+}
+
+func configBytes(r Record) (bytes int) {
+	if t, ok := r.(*TopicRecord); ok {
+		for k, v := range t.Configs {
+			bytes += len(k) + len(v)
+		}
+	}
+	return bytes
+}

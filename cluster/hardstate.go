@@ -1,0 +1,63 @@
+package cluster
+
+import (
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+	"strings"
+
+	"github.com/weirmq/weir/vfs"
+)
+
+// hardStateFile is the name of the file of Raft's hard state: five lines, the last one the CRC32C of those before.
+//
+//	weir quorum-state 1
+//	term 3
+//	vote 2
+//	commit 1041
+//	crc 9f3a01c2
+const hardStateFile = "quorum-state"
+
+const hardStateBytesMax = 1 << 10
+
+// hardState is what Raft must remember about itself: it writes it before it votes or leads. Commit is a lower bound, the entries
+// that were known to be committed when the file was written: a log that ends before it has lost entries.
+type hardState struct {
+	term, vote, commit uint64
+}
+
+func appendHardState(dst []byte, h hardState) []byte {
+	text := fmt.Sprintf("weir quorum-state 1\nterm %d\nvote %d\ncommit %d\n", h.term, h.vote, h.commit)
+	crc := crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli))
+	return fmt.Appendf(dst, "%scrc %08x\n", text, crc)
+}
+
+// decodeHardState reads the bytes of the file. Only what appendHardState writes is accepted.
+func decodeHardState(b []byte) (hardState, error) {
+	var h hardState
+	_, err := fmt.Sscanf(string(b), "weir quorum-state 1\nterm %d\nvote %d\ncommit %d\n", &h.term, &h.vote, &h.commit)
+	if err != nil || string(appendHardState(nil, h)) != string(b) {
+		lines := strings.Count(string(b), "\n")
+		return hardState{}, &CorruptError{Pos: -1, Reason: fmt.Sprintf("%d bytes in %d lines are no quorum-state, or its CRC is wrong", len(b), lines)}
+	}
+	return h, nil
+}
+
+// readHardState reads the file in dir; found is false when there is none.
+func readHardState(fsys vfs.FS, dir string) (h hardState, found bool, err error) {
+	path := filepath.Join(dir, hardStateFile)
+	b, err := readFile(fsys, path, hardStateBytesMax)
+	if isNotExist(err) {
+		return hardState{}, false, nil
+	}
+	if err != nil {
+		return hardState{}, false, err
+	}
+	h, err = decodeHardState(b)
+	return h, true, atPath(err, path)
+}
+
+// writeHardState makes h durable in dir.
+func writeHardState(fsys vfs.FS, dir string, h hardState) error {
+	return vfs.WriteFileAtomic(fsys, filepath.Join(dir, hardStateFile), appendHardState(nil, h))
+}

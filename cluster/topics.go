@@ -1,0 +1,265 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Proposals of many records are cut into entries of about this size, so that they share groups with others.
+const (
+	entryRecordsTarget    = 1_000
+	entryPartitionsTarget = 100_000
+	entryConfigsTarget    = 1 << 20 // bytes
+)
+
+// conflictsMax is how often a typed proposal is decided anew because somebody else was faster.
+const conflictsMax = 100
+
+// NewTopic asks for a topic.
+type NewTopic struct {
+	Name string
+	// Partitions is the partition count, -1 for the default; -1 as well when Assignments is given.
+	Partitions int32
+	// ReplicationFactor is the replica count, -1 for the default; -1 as well when Assignments is given.
+	ReplicationFactor int16
+	// Assignments gives the replicas of each partition by its number, the leader first; nil: chosen here.
+	Assignments map[int32][]int32
+	// Configs are the topic's own values; checked through Options.CheckConfigs.
+	Configs map[string]string
+}
+
+// TopicResult is what became of one topic of a request.
+type TopicResult struct {
+	Topic *Topic // as it is after the change; of a removed topic, as it was; nil after an error
+	Err   error  // wraps one of this package's reasons
+}
+
+// NewPartitions asks for more partitions of a topic.
+type NewPartitions struct {
+	Name  string
+	Total int32 // how many the topic is to have in all
+	// Assignments gives the replicas of each added partition; nil: chosen here.
+	Assignments [][]int32
+}
+
+// CreateTopics creates the topics and returns one result for each, in order. With validateOnly nothing is changed and the
+// results say what would be. The error is of the proposal as a whole: one of those of Propose.
+func (n *Node) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) ([]TopicResult, error) {
+	b := newBatch(n, len(topics))
+	partitions := n.Image().PartitionCount()
+	for i := range topics {
+		r, err := n.topicRecord(&topics[i])
+		if err == nil && partitions+len(r.Assignments) > n.opts.PartitionsMax {
+			err = fmt.Errorf("%w: %d partitions and %d more: this broker takes %d", ErrLimit, partitions, len(r.Assignments), n.opts.PartitionsMax)
+		}
+		if err != nil {
+			b.refuse(i, err)
+			continue
+		}
+		partitions += len(r.Assignments)
+		b.add(i, r)
+	}
+	return b.run(ctx, validateOnly)
+}
+
+// topicRecord is the record that creates t, or why there can be none. What depends on other topics is decided by Apply.
+func (n *Node) topicRecord(t *NewTopic) (*TopicRecord, error) {
+	if err := CheckTopicName(t.Name); err != nil {
+		return nil, err
+	}
+	assignments, err := n.assignments(t)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.checkConfigs(Resource{ResourceTopic, t.Name}, t.Configs); err != nil {
+		return nil, err
+	}
+	id, err := n.newTopicID()
+	if err != nil {
+		return nil, err
+	}
+	return &TopicRecord{Name: t.Name, ID: id, Assignments: assignments, Configs: t.Configs}, nil
+}
+
+// newTopicID draws a random UUID (version 4). Like Kafka, it draws again when the text form would begin with '-', which command
+// lines take for an option; Apply refuses one that was ever used.
+func (n *Node) newTopicID() (TopicID, error) {
+	for {
+		var id TopicID
+		if _, err := io.ReadFull(n.opts.Rand, id[:]); err != nil {
+			return TopicID{}, fmt.Errorf("%w: draw a topic id: %w", ErrFailed, err)
+		}
+		id[6] = id[6]&0x0f | 0x40
+		id[8] = id[8]&0x3f | 0x80
+		if id.String()[0] != '-' {
+			return id, nil
+		}
+	}
+}
+
+// assignments returns the replicas of each partition: this node's alone, until there are others.
+func (n *Node) assignments(t *NewTopic) ([][]int32, error) {
+	if len(t.Assignments) > 0 {
+		return n.givenAssignments(t)
+	}
+	count := t.Partitions
+	if count == -1 {
+		count = n.opts.PartitionsDefault
+	}
+	if count < 1 {
+		return nil, fmt.Errorf("%w: %d, must be at least 1, or -1 for the default", ErrInvalidPartitions, count)
+	}
+	if int(count) > n.opts.PartitionsMax {
+		return nil, fmt.Errorf("%w: %d partitions: this broker takes %d", ErrLimit, count, n.opts.PartitionsMax)
+	}
+	switch {
+	case t.ReplicationFactor > 1:
+		return nil, fmt.Errorf("%w: %d, but there is 1 broker", ErrInvalidReplicationFactor, t.ReplicationFactor)
+	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
+		return nil, fmt.Errorf("%w: %d, must be at least 1, or -1 for the default", ErrInvalidReplicationFactor, t.ReplicationFactor)
+	}
+	return n.ownAssignments(int(count)), nil
+}
+
+// ownAssignments is count times this node; all share one slice.
+func (n *Node) ownAssignments(count int) [][]int32 {
+	own := []int32{n.opts.NodeID}
+	assignments := make([][]int32, count)
+	for i := range assignments {
+		assignments[i] = own
+	}
+	return assignments
+}
+
+func (n *Node) givenAssignments(t *NewTopic) ([][]int32, error) {
+	if t.Partitions != -1 || t.ReplicationFactor != -1 {
+		return nil, fmt.Errorf("%w: topic %q has an assignment and also %d partitions and replication factor %d, which must be -1",
+			ErrInvalidRequest, t.Name, t.Partitions, t.ReplicationFactor)
+	}
+	assignments := make([][]int32, len(t.Assignments))
+	for p, replicas := range t.Assignments {
+		if p < 0 || int(p) >= len(assignments) {
+			return nil, fmt.Errorf("%w: partition %d of %d: the numbers must be 0, 1, 2 and so on without gaps",
+				ErrInvalidAssignment, p, len(assignments))
+		}
+		assignments[p] = replicas
+	}
+	return assignments, n.checkGiven(assignments, 0)
+}
+
+// checkGiven reports the first partition, counted from first, that this node cannot hold as asked.
+func (n *Node) checkGiven(assignments [][]int32, first int) error {
+	for i, replicas := range assignments {
+		if len(replicas) != 1 || replicas[0] != n.opts.NodeID {
+			return fmt.Errorf("%w: partition %d on brokers %v: the only broker is %d", ErrInvalidAssignment, first+i, replicas, n.opts.NodeID)
+		}
+	}
+	return nil
+}
+
+// DeleteTopics deletes topics by name and by id and returns one result for each name, then for each id.
+func (n *Node) DeleteTopics(ctx context.Context, names []string, ids []TopicID) ([]TopicResult, error) {
+	img := n.Image()
+	b := newBatch(n, len(names)+len(ids))
+	for i, name := range names {
+		if t := img.Topic(name); t != nil {
+			b.add(i, &RemoveTopicRecord{Topic: t.ID})
+		} else {
+			b.refuse(i, fmt.Errorf("%w: %q", ErrUnknownTopic, name))
+		}
+	}
+	for i, id := range ids {
+		b.add(len(names)+i, &RemoveTopicRecord{Topic: id})
+	}
+	results, err := b.run(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		if errors.Is(results[i].Err, ErrUnknownTopicID) { // somebody was faster
+			results[i].Err = fmt.Errorf("%w: %q", ErrUnknownTopic, name)
+		}
+	}
+	return results, nil
+}
+
+// CreatePartitions adds partitions and returns one result for each topic, in order.
+func (n *Node) CreatePartitions(ctx context.Context, topics []NewPartitions, validateOnly bool) ([]TopicResult, error) {
+	results := make([]TopicResult, len(topics))
+	open := make([]int, len(topics))
+	for i := range open {
+		open[i] = i
+	}
+	for range conflictsMax {
+		b := newBatch(n, len(open))
+		for i, at := range open {
+			if r, err := n.partitionsRecord(&topics[at]); err != nil {
+				b.refuse(i, err)
+			} else {
+				b.add(i, r)
+			}
+		}
+		round, err := b.run(ctx, validateOnly)
+		if err != nil {
+			return nil, err
+		}
+		var again []int
+		for i, at := range open {
+			results[at] = round[i]
+			if errors.Is(round[i].Err, ErrConflict) {
+				again = append(again, at)
+			}
+		}
+		if open = again; len(open) == 0 {
+			break
+		}
+	}
+	return results, nil
+}
+
+func (n *Node) partitionsRecord(p *NewPartitions) (*PartitionsRecord, error) {
+	img := n.Image()
+	t := img.Topic(p.Name)
+	if t == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUnknownTopic, p.Name)
+	}
+	have := len(t.Partitions)
+	add := int(p.Total) - have
+	if add <= 0 {
+		return nil, fmt.Errorf("%w: topic %q has %d partitions, which is not fewer than %d", ErrInvalidPartitions, p.Name, have, p.Total)
+	}
+	if total := img.PartitionCount() + add; total > n.opts.PartitionsMax {
+		return nil, fmt.Errorf("%w: %d partitions: this broker takes %d", ErrLimit, total, n.opts.PartitionsMax)
+	}
+	r := &PartitionsRecord{Topic: t.ID, Total: p.Total}
+	if p.Assignments == nil {
+		r.Assignments = n.ownAssignments(add)
+		return r, nil
+	}
+	if len(p.Assignments) != add {
+		return nil, fmt.Errorf("%w: %d assignments for %d added partitions", ErrInvalidAssignment, len(p.Assignments), add)
+	}
+	r.Assignments = p.Assignments
+	return r, n.checkGiven(p.Assignments, have)
+}
+
+// AllocateProducerIDs returns the first of count producer ids that nobody was or will be given again.
+func (n *Node) AllocateProducerIDs(ctx context.Context, count int32) (first int64, err error) {
+	results, err := n.Propose(ctx, []Record{&ProducerIDsRecord{Node: n.opts.NodeID, Count: count}})
+	if err != nil {
+		return 0, err
+	}
+	return results[0].ProducerID, results[0].Err
+}
+
+// ForgetTopics takes deleted topics out of Image.Removed, when their files are gone. Ids that are not there are passed over.
+func (n *Node) ForgetTopics(ctx context.Context, ids []TopicID) error {
+	b := newBatch(n, len(ids))
+	for i, id := range ids {
+		b.add(i, &ForgetTopicRecord{Topic: id})
+	}
+	_, err := b.run(ctx, false)
+	return err
+}
