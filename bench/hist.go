@@ -24,12 +24,13 @@ const (
 	metricResponse metric = iota // intended send -> answer
 	metricService                // actual send -> answer
 	metricSlip                   // intended send -> actual send
+	metricLag                    // the part of the slip that the target did not cause by blocking the socket
 	metricEndToEnd               // intended send -> batch at a tail consumer
 	metricCatchUp                // fetch request -> response, catch-up readers only
 	metricCount
 )
 
-var metricNames = [metricCount]string{"response", "service", "slip", "end_to_end", "catch_up_fetch"}
+var metricNames = [metricCount]string{"response", "service", "slip", "generator_lag", "end_to_end", "catch_up_fetch"}
 
 // recorder is one worker's histograms. Writers are the worker's goroutines, the reader is the collector, which swaps the
 // current set for an empty one: nothing is averaged, everything is merged.

@@ -1,0 +1,326 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+)
+
+// totals is a snapshot of all workers' counters and of the processes, at one moment.
+type totals struct {
+	at                            int64 // ns on the run's clock
+	sent, acked, failed, ackBytes int64
+	read, readBytes               int64
+	catchRead, catchBytes         int64
+	fetches, fetchedOnWire        int64
+	wireBytes                     int64
+	broker                        ProcSample
+	self                          selfSample
+	host                          hostSample
+}
+
+// progress is the number that tells whether the load is steady: whatever the spec moves.
+func (t *totals) progress() int64 { return t.acked + t.read + t.catchRead }
+
+func (r *run) snapshot(deep bool) totals {
+	t := totals{at: r.clock.now(), broker: sampleProcs(r.target.PIDs(), deep), self: sampleSelf(), host: sampleHost(deep)}
+	for _, c := range r.cnts {
+		t.sent += c.sent.Load()
+		t.acked += c.acked.Load()
+		t.failed += c.failed.Load()
+		t.ackBytes += c.ackedBytes.Load()
+		t.read += c.read.Load()
+		t.readBytes += c.readBytes.Load()
+		t.catchRead += c.catchRead.Load()
+		t.catchBytes += c.catchBytes.Load()
+		t.fetches += c.fetches.Load()
+		t.fetchedOnWire += c.fetchedOnWire.Load()
+		t.wireBytes += c.wireBytes.Load()
+	}
+	return t
+}
+
+// execute runs fill, warm-up, measurement and drain, and makes the result.
+func (r *run) execute(ctx context.Context) (*RunResult, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		r.tasks.Wait()
+	}()
+	res := &RunResult{Target: r.target.Name(), Started: time.Now(), Congestion: r.congestion()}
+	conf, err := r.admin.inForce(ctx, r.topic, r.parts)
+	if err != nil {
+		return nil, fmt.Errorf("target %s: %w", r.target.Name(), err)
+	}
+	res.InForce = conf
+	r.live(Progress{Target: r.target.Name(), Case: r.spec.Case, Step: "fill"})
+	r.startReaders(ctx, 0)
+	r.fill(ctx)
+	if r.spec.DropCaches {
+		if err := dropCaches(); err != nil {
+			res.note("%v: the page cache is warm", err)
+		}
+	}
+	if r.spec.Conns == 0 && r.spec.Consumers > 0 {
+		r.waitRead(ctx) // tail readers without live producers: what they had to read is the fill itself
+	}
+	producing := make(chan struct{})
+	go func() {
+		defer close(producing)
+		if r.spec.Conns > 0 && r.err() == nil {
+			start := r.clock.now() + int64(10*time.Millisecond)
+			r.produceAll(ctx, func(i int) pace { return r.pace(start, i) })
+		}
+	}()
+	col := newCollector(r)
+	r.warm(ctx, col, res)
+	if r.spec.CatchUp > 0 {
+		if err := r.startCatchUp(ctx); err != nil {
+			cancel()
+			<-producing
+			return nil, err
+		}
+	}
+	before := r.measure(ctx, col)
+	after := r.snapshot(true)
+	col.finish()
+	r.stopProducers(ctx, cancel, producing)
+	r.finish(ctx, cancel, res)
+	col.late(r)
+	res.fill(r, col, &before, &after)
+	if err := ctx.Err(); err != nil && context.Cause(ctx) != context.Canceled {
+		return nil, err
+	}
+	return res, nil
+}
+
+func (r *run) congestion() string {
+	for _, p := range r.producers {
+		return p.w.congestion
+	}
+	for _, c := range r.consumers {
+		return c.w.congestion
+	}
+	return ""
+}
+
+// pace gives producer i its share of the offered load.
+func (r *run) pace(start int64, i int) pace {
+	if r.spec.Rate.Kind != RateAbsolute {
+		return pace{}
+	}
+	perConn := r.spec.Rate.Value / float64(r.spec.Records) / float64(len(r.producers))
+	return pace{schedule: NewSchedule(r.spec.Schedule, perConn, r.spec.Burst, start, i, len(r.producers), r.spec.Seed)}
+}
+
+// waitRead waits for readers of a finished fill to have it, so that what follows measures an idle target.
+func (r *run) waitRead(ctx context.Context) {
+	deadline := time.Now().Add(r.spec.Drain)
+	for last := int64(-1); time.Now().Before(deadline) && ctx.Err() == nil; {
+		now := r.snapshot(false)
+		if now.read == last {
+			return
+		}
+		last = now.read
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// warmWindows is how often the warm-up may be prolonged, and warmAgree how much two windows may differ.
+const (
+	warmWindows = 8
+	warmAgree   = 0.03
+)
+
+// warm waits for Warmup, then until two windows of a quarter of it (at least 0.5 s) agree.
+func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
+	col.wait(ctx, "warm-up", r.spec.Warmup)
+	window := max(r.spec.Warmup/4, 500*time.Millisecond)
+	if r.spec.Conns == 0 || r.spec.Warmup < time.Second {
+		return
+	}
+	last := math.NaN()
+	for i := 0; i < warmWindows && ctx.Err() == nil && r.err() == nil; i++ {
+		a := r.snapshot(false)
+		col.wait(ctx, "warm-up", window)
+		b := r.snapshot(false)
+		rate := float64(b.progress()-a.progress()) / (float64(b.at-a.at) / 1e9)
+		if math.Abs(rate-last) <= warmAgree*math.Max(rate, last) {
+			return
+		}
+		last = rate
+	}
+	res.note("the rate did not settle in warm-up: windows of %v kept differing by more than %.0f %%", window, 100*warmAgree)
+}
+
+// startCatchUp adds the readers that begin at the first offset now.
+func (r *run) startCatchUp(ctx context.Context) error {
+	from := len(r.consumers)
+	for i := 0; i < r.spec.CatchUp; i++ {
+		if err := r.dialReader(ctx, fmt.Sprintf("catch-up reader %d", i), true); err != nil {
+			return err
+		}
+	}
+	r.startReaders(ctx, from)
+	return nil
+}
+
+// measure opens the measurement, waits for its end, and returns the totals at its start.
+func (r *run) measure(ctx context.Context, col *collector) totals {
+	before := r.snapshot(true)
+	from := r.clock.now()
+	r.from.Store(from)
+	r.to.Store(from + int64(r.spec.Duration))
+	r.stopAt.Store(from + int64(r.spec.Duration))
+	col.begin(from)
+	col.wait(ctx, "measure", r.spec.Duration)
+	return before
+}
+
+// stopProducers waits for the producers, which stop by themselves at the end of the measurement; after Drain they are cut off.
+func (r *run) stopProducers(ctx context.Context, cancel context.CancelFunc, producing <-chan struct{}) {
+	r.live(Progress{Target: r.target.Name(), Case: r.spec.Case, Step: "drain"})
+	limit := time.NewTimer(r.spec.Drain)
+	defer limit.Stop()
+	select {
+	case <-producing:
+	case <-ctx.Done():
+		<-producing
+	case <-limit.C:
+		r.fail(fmt.Errorf("producers still had requests without an answer %v after the end", r.spec.Drain))
+		cancel()
+		<-producing
+	}
+}
+
+// finish drains the readers and settles the truth.
+func (r *run) finish(ctx context.Context, cancel context.CancelFunc, res *RunResult) {
+	if ctx.Err() == nil {
+		r.drain(ctx, &res.Truth)
+	}
+	done := make(chan struct{})
+	go func() {
+		r.tasks.Wait()
+		close(done)
+	}()
+	limit := time.NewTimer(r.spec.Drain)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+		r.noteError(errNotDrained)
+		cancel()
+		<-done
+	case <-ctx.Done():
+		<-done
+	}
+	complete := r.err() == nil
+	for _, l := range r.ledgers {
+		if complete {
+			l.finish(r.sent)
+		}
+		res.Truth.add(&l.truth)
+	}
+}
+
+// Second is one second of the measurement.
+type Second struct {
+	At       float64 `json:"at_s"`
+	Records  float64 `json:"records_per_s"`      // acknowledged
+	Bytes    float64 `json:"value_bytes_per_s"`  // acknowledged
+	Read     float64 `json:"read_records_per_s"` // by all readers
+	P50      float64 `json:"p50_us"`             // response time
+	P99      float64 `json:"p99_us"`
+	Max      float64 `json:"max_us"`
+	RSSBytes int64   `json:"rss_bytes"`
+	CPU      float64 `json:"cpu_cores"`
+}
+
+// collector swaps the recorders' histograms every second. It runs on the goroutine that calls wait.
+type collector struct {
+	r       *run
+	total   histSet
+	perSec  []*histSet
+	seconds []Second
+	last    totals
+	begun   bool
+	started int64
+	rssPeak int64
+}
+
+func newCollector(r *run) *collector { return &collector{r: r, last: r.snapshot(false)} }
+
+// begin drops what was recorded so far and starts the series of seconds.
+func (c *collector) begin(from int64) {
+	c.begun, c.started = true, from
+	c.last = c.r.snapshot(false)
+}
+
+// wait lets d pass, ticking every second.
+func (c *collector) wait(ctx context.Context, step string, d time.Duration) {
+	start := time.Now()
+	for left := d; left > 0; left = d - time.Since(start) {
+		t := time.NewTimer(min(left, time.Second-time.Since(start)%time.Second))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		if c.r.err() != nil {
+			return
+		}
+		c.tick(step, time.Since(start), d)
+	}
+}
+
+func (c *collector) tick(step string, elapsed, total time.Duration) {
+	now := c.r.snapshot(false)
+	dt := float64(now.at-c.last.at) / 1e9
+	if dt < 0.2 {
+		return
+	}
+	c.rssPeak = max(c.rssPeak, now.broker.RSSBytes)
+	set := &histSet{}
+	for _, rec := range c.r.recs {
+		rec.take(set)
+	}
+	records := float64(c.r.spec.Records)
+	s := Second{At: float64(now.at-c.started) / 1e9, Records: float64(now.acked-c.last.acked) * records / dt,
+		Bytes: float64(now.ackBytes-c.last.ackBytes) / dt, RSSBytes: now.broker.RSSBytes,
+		Read: float64(now.read+now.catchRead-c.last.read-c.last.catchRead) * records / dt,
+		CPU:  (now.broker.CPUSeconds - c.last.broker.CPUSeconds) / dt}
+	p := Progress{Target: c.r.target.Name(), Case: c.r.spec.Case, Step: step, Elapsed: elapsed, Total: total, Rate: s.Records, Bytes: s.Bytes}
+	if c.r.spec.Conns == 0 {
+		p.Rate, p.Bytes = s.Read, s.Read*float64(c.r.spec.ValueBytes)
+	}
+	if l := summarize(set.h[metricResponse]); l != nil {
+		s.P50, s.P99, s.Max = l.P50, l.P99, l.Max
+		p.P99 = time.Duration(l.P99 * 1e3)
+	} else if l := summarize(set.h[metricEndToEnd]); l != nil {
+		s.P50, s.P99, s.Max = l.P50, l.P99, l.Max
+	}
+	if c.begun {
+		c.total.merge(set)
+		c.perSec = append(c.perSec, set)
+		c.seconds = append(c.seconds, s)
+	}
+	c.last = now
+	c.r.live(p)
+}
+
+// finish takes the rest of the last second.
+func (c *collector) finish() { c.late(c.r) }
+
+// late merges what was recorded after the last tick: answers to requests of the measurement that came after its end count.
+func (c *collector) late(r *run) {
+	set := &histSet{}
+	for _, rec := range r.recs {
+		rec.take(set)
+	}
+	c.total.merge(set)
+	if n := len(c.perSec); n > 0 {
+		c.perSec[n-1].merge(set)
+	}
+}

@@ -1,0 +1,198 @@
+package bench
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+func quickSpec(mod func(*Spec)) Spec {
+	s := Spec{Conns: 2, Consumers: 1, Partitions: 3, ValueBytes: 100, Records: 5, Acks: -1, Verify: VerifyFull,
+		Rate: Rate{Kind: RateAbsolute, Value: 2000}, Warmup: 200 * time.Millisecond, Duration: time.Second, Drain: 60 * time.Second,
+		FetchWait: 50 * time.Millisecond}
+	if mod != nil {
+		mod(&s)
+	}
+	return s
+}
+
+func mustRun(t *testing.T, f *fakeBroker, spec Spec) *RunResult {
+	t.Helper()
+	res, err := Run(context.Background(), f.target("fake"), spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func hasReason(res *RunResult, part string) bool {
+	for _, r := range res.Reasons {
+		if strings.Contains(r, part) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestRunReadsBackWhatItWrote(t *testing.T) {
+	for _, codec := range codecNames {
+		for _, verify := range []Verify{VerifyFull, VerifyHeader, VerifyOffsets} {
+			for _, acks := range []Acks{0, -1} {
+				t.Run(codec+"/"+string(verify)+"/acks="+acks.String(), func(t *testing.T) {
+					t.Parallel()
+					f := startFake(t)
+					res := mustRun(t, f, quickSpec(func(s *Spec) {
+						s.Codec, s.Verify, s.Acks = codec, verify, acks
+						s.Duration = 300 * time.Millisecond
+					}))
+					if n := res.Truth.Faults(); n != 0 {
+						t.Fatalf("%d faults: %+v", n, res.Truth)
+					}
+					if len(res.Errors) > 0 {
+						t.Fatal(res.Errors)
+					}
+					if res.Requests == 0 || res.Response == nil || res.EndToEnd == nil || res.Truth.Checked < res.Requests {
+						t.Fatalf("requests %d, checked %d, response %v, end to end %v", res.Requests, res.Truth.Checked, res.Response, res.EndToEnd)
+					}
+					if verify == VerifyFull && res.Truth.Records < 5*res.Requests {
+						t.Fatalf("%d records checked of %d requests", res.Truth.Records, res.Requests)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A stall of one second at 1,000 requests a second delays about a thousand of them; a closed loop would count one.
+func TestStallShowsInEveryRequestItDelayed(t *testing.T) {
+	f := startFake(t)
+	var stalled bool
+	f.onProduce = func(n int64) {
+		if n == 500 && !stalled {
+			stalled = true
+			time.Sleep(time.Second)
+		}
+	}
+	res := mustRun(t, f, quickSpec(func(s *Spec) {
+		s.Conns, s.Partitions, s.Records, s.Consumers = 1, 1, 1, 0
+		s.Rate.Value, s.Duration = 1000, 3*time.Second
+	}))
+	late := int64(0)
+	for _, b := range res.hists.h[metricResponse].Distribution() {
+		if b.To > int64(100*time.Millisecond) {
+			late += b.Count
+		}
+	}
+	if late < 700 {
+		t.Fatalf("%d responses later than 100 ms, want at least 700: %+v", late, res.Response)
+	}
+	if res.Response.Max < 900_000 {
+		t.Fatalf("longest response %.0f us, want about a second", res.Response.Max)
+	}
+	if got := res.Response.Count; got < 2900 || got > 3100 {
+		t.Fatalf("%d responses in 3 s at 1000/s", got)
+	}
+}
+
+func TestTruthFindsWhatABrokerDoesWrong(t *testing.T) {
+	var kept []byte
+	cases := []struct {
+		name  string
+		store func(n int64, p *fakePartition, b []byte) int16
+		count func(*Truth) int64
+	}{
+		{"lost", func(n int64, p *fakePartition, b []byte) int16 {
+			if n == 20 { // the batch goes, its offsets stay
+				p.end += int64(5)
+				return 0
+			}
+			p.append(b)
+			return 0
+		}, func(t *Truth) int64 { return t.Lost }},
+		{"duplicated", func(n int64, p *fakePartition, b []byte) int16 {
+			p.append(b)
+			if n == 20 {
+				p.append(b)
+			}
+			return 0
+		}, func(t *Truth) int64 { return t.Duplicated }},
+		{"reordered", func(n int64, p *fakePartition, b []byte) int16 {
+			if n == 20 {
+				kept = append([]byte(nil), b...)
+				return 0
+			}
+			p.append(b)
+			if n == 21 {
+				p.append(kept)
+			}
+			return 0
+		}, func(t *Truth) int64 { return t.Reordered }},
+		{"corrupt", func(n int64, p *fakePartition, b []byte) int16 {
+			p.append(b)
+			if n == 20 {
+				last := p.batches[len(p.batches)-1]
+				last[len(last)-3] ^= 1
+			}
+			return 0
+		}, func(t *Truth) int64 { return t.Corrupt }},
+		{"not kept", func(n int64, p *fakePartition, b []byte) int16 {
+			if n < 20 || n > 30 {
+				p.append(b)
+			}
+			return 0
+		}, func(t *Truth) int64 { return t.EndOffset }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := startFake(t)
+			f.store = c.store
+			res := mustRun(t, f, quickSpec(func(s *Spec) {
+				s.Conns, s.Partitions, s.Drain, s.Duration = 1, 1, 2*time.Second, 300*time.Millisecond
+			}))
+			if c.count(&res.Truth) == 0 {
+				t.Fatalf("not noticed: %+v", res.Truth)
+			}
+			if res.Valid || !hasReason(res, "truth") {
+				t.Fatalf("valid %v, reasons %q", res.Valid, res.Reasons)
+			}
+		})
+	}
+}
+
+func TestProduceErrorsMakeARunInvalid(t *testing.T) {
+	f := startFake(t)
+	f.store = func(n int64, p *fakePartition, b []byte) int16 {
+		if n%10 == 0 {
+			return 7 // REQUEST_TIMED_OUT
+		}
+		p.append(b)
+		return 0
+	}
+	res := mustRun(t, f, quickSpec(nil))
+	if res.Valid || !hasReason(res, "REQUEST_TIMED_OUT") || res.FailedRequests == 0 {
+		t.Fatalf("valid %v, %d failed, reasons %q", res.Valid, res.FailedRequests, res.Reasons)
+	}
+	if res.Truth.Faults() != 0 {
+		t.Fatalf("requests that failed count as lost: %+v", res.Truth)
+	}
+}
+
+func TestClosedLoopKeepsTheInFlightBound(t *testing.T) {
+	f := startFake(t)
+	res := mustRun(t, f, quickSpec(func(s *Spec) { s.Rate, s.InFlight, s.Duration = Rate{Kind: RateMax}, 2, 300*time.Millisecond }))
+	if res.Truth.Faults() != 0 || res.Requests == 0 || len(res.Errors) != 0 {
+		t.Fatalf("%+v %v", res.Truth, res.Errors)
+	}
+}
+
+func TestCatchUpReadersReadFromTheStart(t *testing.T) {
+	f := startFake(t)
+	res := mustRun(t, f, quickSpec(func(s *Spec) { s.FillBytes, s.CatchUp, s.Verify = 1<<20, 2, VerifyOffsets }))
+	if res.Truth.Faults() != 0 || len(res.Errors) != 0 {
+		t.Fatalf("%+v %v", res.Truth, res.Errors)
+	}
+	if want := int64(3 * (1 << 20) / 500); res.Truth.Checked < want {
+		t.Fatalf("%d batches checked, want at least %d", res.Truth.Checked, want)
+	}
+}

@@ -1,0 +1,74 @@
+package bench
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+)
+
+// The limits beyond which a run is INVALID. They are printed with the reason.
+const (
+	lagShareMax    = 0.10 // generator lag p99 of response p99
+	lagFloorUS     = 500  // lag below this never invalidates
+	selfCoresShare = 0.85 // of the cores that the generator may use
+	gcShareMax     = 0.10 // longest collector pause of response p99
+	stealShareMax  = 0.02 // of all cores
+	otherShareMax  = 0.15 // of all cores
+)
+
+func hostCPUs() int { return runtime.NumCPU() }
+
+func (res *RunResult) invalid(format string, args ...any) {
+	reason := fmt.Sprintf(format, args...)
+	if !slices.Contains(res.Reasons, reason) {
+		res.Reasons = append(res.Reasons, reason)
+	}
+	res.Valid = false
+}
+
+// judge marks the run invalid for every reason that it finds in its own numbers. Memory and noise are judged by the series.
+func (res *RunResult) judge(spec *Spec) {
+	res.Valid = true
+	if n := res.Truth.Faults(); n > 0 {
+		res.invalid("truth: %d faults, the first: %s", n, res.Truth.First)
+	}
+	for text, n := range res.Errors {
+		res.invalid("target error (%d times): %s", n, text)
+	}
+	res.judgeGenerator(spec)
+	res.judgeHost()
+	if res.Requests == 0 && spec.Conns > 0 {
+		res.invalid("target: no request was acknowledged in the measurement")
+	}
+}
+
+func (res *RunResult) judgeGenerator(spec *Spec) {
+	if res.GeneratorLag != nil && res.Response != nil {
+		if lag, p99 := res.GeneratorLag.P99, res.Response.P99; lag > lagFloorUS && lag > lagShareMax*p99 {
+			res.invalid("generator-bound: its own lag behind the schedule is %.0f us at p99, over %.0f %% of the response time's %.0f us",
+				lag, 100*lagShareMax, p99)
+		}
+	}
+	cores := float64(hostCPUs())
+	if res.Broker != nil {
+		cores = max(1, cores/2)
+	}
+	if g := res.Generator.Cores; g > selfCoresShare*cores && (res.Broker == nil || res.Broker.Cores < g) {
+		res.invalid("generator-bound: it used %.2f cores, over %.0f %% of the %.0f that are its share, and more than the target",
+			g, 100*selfCoresShare, cores)
+	}
+	if p := res.Response; p != nil && res.Generator.GCMaxUS > lagFloorUS && res.Generator.GCMaxUS > gcShareMax*p.P99 {
+		res.invalid("generator-bound: a collector pause of %.0f us, over %.0f %% of the response time's p99 of %.0f us",
+			res.Generator.GCMaxUS, 100*gcShareMax, p.P99)
+	}
+}
+
+func (res *RunResult) judgeHost() {
+	cpus := float64(res.Host.CPUs)
+	if s := res.Host.StealCores; s > stealShareMax*cpus {
+		res.invalid("host disturbed: %.2f of %.0f cores were stolen by the hypervisor, over %.0f %%", s, cpus, 100*stealShareMax)
+	}
+	if o := res.Host.OtherCores; o > otherShareMax*cpus {
+		res.invalid("host disturbed: %.2f of %.0f cores were busy with something else, over %.0f %%", o, cpus, 100*otherShareMax)
+	}
+}
