@@ -180,6 +180,17 @@ func (b Batch) SetMaxTimestamp(timestampMs int64) {
 	b.SetCRC()
 }
 
+// NormalizeMaxTimestamp repairs a max timestamp below the base timestamp, which some clients leave unset: it becomes
+// the base timestamp, with a new CRC. It reports whether it changed anything. Kafka stores the true maximum instead,
+// for which it opens the batch.
+func (b Batch) NormalizeMaxTimestamp() bool {
+	if b.MaxTimestamp() >= b.FirstTimestamp() || b.Attributes()&(AttrLogAppendTime|AttrHasDeleteHorizon) != 0 {
+		return false
+	}
+	b.SetMaxTimestamp(b.FirstTimestamp())
+	return true
+}
+
 // SetCRC stores the CRC of the batch as it stands.
 func (b Batch) SetCRC() { binary.BigEndian.PutUint32(b[PosCRC:], b.ComputeCRC()) }
 
