@@ -1,8 +1,12 @@
 package broker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -59,9 +63,9 @@ func on[T any, M message[T]](p place, serve func(r *request, req M)) handler {
 // handlers is the dispatch table: every API that the broker serves, once. What is not here is not advertised.
 func (b *Broker) handlers() []handler {
 	own := []handler{
-		{key: int16(kmsg.Produce), place: onLoop, handle: b.handleProduce},
-		{key: int16(kmsg.Fetch), place: onLoop, handle: b.handleFetch},
-		{key: int16(kmsg.ApiVersions), place: onLoop, handle: b.handleApiVersions},
+		{key: protocol.KeyProduce, place: onLoop, handle: b.handleProduce},
+		{key: protocol.KeyFetch, place: onLoop, handle: b.handleFetch},
+		{key: protocol.KeyApiVersions, place: onLoop, handle: b.handleApiVersions},
 		on(onWorker, b.handleListOffsets),
 		on(onWorker, b.handleDeleteRecords),
 		on(onWorker, b.handleInitProducerID),
@@ -74,6 +78,127 @@ func (b *Broker) handlers() []handler {
 	return append(own, b.configHandlers()...)
 }
 
-var _ = errors.New
-var _ = fmt.Sprint
-var _ netpoll.Handler
+// Reasons for closing a connection that are not a handler's.
+var (
+	errUnknownAPI         = errors.New("broker: unknown API key")
+	errUnsupportedVersion = errors.New("broker: unsupported API version")
+	errStopping           = errors.New("broker: stopping")
+)
+
+// loopState is what one event loop keeps; touched from that loop only.
+type loopState struct {
+	inTurn bool // the broker counts this loop in wakes.turns
+	_      [63]byte
+}
+
+// dispatcher is the netpoll handler: it finds each frame's row in the dispatch table and runs it.
+type dispatcher struct {
+	b     *Broker
+	table map[int16]handler
+	loops []loopState
+
+	mu struct {
+		sync.Mutex
+		conns map[*connState]struct{} // open connections
+	}
+}
+
+func newDispatcher(b *Broker, loops int) *dispatcher {
+	d := &dispatcher{b: b, table: make(map[int16]handler), loops: make([]loopState, loops)}
+	d.mu.conns = make(map[*connState]struct{})
+	for _, h := range b.handlers() {
+		if _, twice := d.table[h.key]; twice {
+			panic(fmt.Sprintf("BUG: API key %d has two handlers", h.key))
+		}
+		d.table[h.key] = h
+	}
+	return d
+}
+
+// OnOpen implements netpoll.Handler.
+func (d *dispatcher) OnOpen(c netpoll.Conn) {
+	state := &connState{}
+	c.SetValue(state)
+	d.mu.Lock()
+	d.mu.conns[state] = struct{}{}
+	d.mu.Unlock()
+}
+
+// OnClose implements netpoll.Handler: requests of the connection that wait are given up.
+func (d *dispatcher) OnClose(c netpoll.Conn, err error) {
+	state := c.Value().(*connState)
+	d.mu.Lock()
+	delete(d.mu.conns, state)
+	d.mu.Unlock()
+	d.b.workers.drop(state)
+	state.parked.abandon()
+	d.b.logger.Debug("connection closed", slog.String("remote", c.RemoteAddr().String()), slog.Any("reason", err))
+}
+
+// OnFrame implements netpoll.Handler: one request.
+func (d *dispatcher) OnFrame(c netpoll.Conn, t netpoll.Ticket, frame []byte) {
+	if loop := &d.loops[c.Loop()]; !loop.inTurn {
+		loop.inTurn = true
+		d.b.wakes.beginTurn()
+	}
+	state := c.Value().(*connState)
+	header, err := protocol.ParseRequestHeader(frame)
+	r := &request{
+		b: d.b, conn: c, state: state, ticket: t,
+		key: header.Key, version: header.Version, correlationID: header.CorrelationID,
+		clientID: state.internClientID(header.ClientID),
+	}
+	if err != nil {
+		r.Fail(err)
+		return
+	}
+	h, ok := d.table[header.Key]
+	if !ok {
+		r.Fail(fmt.Errorf("%w %d", errUnknownAPI, header.Key))
+		return
+	}
+	supported, _ := protocol.SupportedRange(header.Key)
+	if (header.Version < supported.Min || header.Version > supported.Max) && header.Key != protocol.KeyApiVersions {
+		r.Fail(fmt.Errorf("%w %d of API key %d: want %d to %d", errUnsupportedVersion, header.Version, header.Key, supported.Min, supported.Max))
+		return
+	}
+	if h.place == onWorker || state.busy.Load() {
+		if err := d.b.workers.submit(state, job{h: h, r: r, body: bytes.Clone(header.Body)}); err != nil {
+			r.Fail(err)
+		}
+		return
+	}
+	if err := h.handle(r, header.Body); err != nil {
+		r.Fail(err)
+	}
+}
+
+// OnTurn implements netpoll.Handler: requests that this turn's appends woke are answered.
+func (d *dispatcher) OnTurn(loop int) {
+	if d.loops[loop].inTurn {
+		d.loops[loop].inTurn = false
+		d.b.wakes.endTurn()
+	}
+}
+
+// finishParked answers every request that waits, with what there is: the broker stops.
+func (d *dispatcher) finishParked() {
+	d.mu.Lock()
+	states := make([]*connState, 0, len(d.mu.conns))
+	for s := range d.mu.conns {
+		states = append(states, s)
+	}
+	d.mu.Unlock()
+	for _, s := range states {
+		s.parked.expire()
+	}
+}
+
+// internClientID returns the client id as a string that outlives the frame: the one of the connection's last
+// request where it is the same, as it nearly always is.
+func (s *connState) internClientID(id string) string {
+	if s.clientID != id {
+		s.clientID = strings.Clone(id)
+	}
+	return s.clientID
+}

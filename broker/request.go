@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -13,11 +14,12 @@ import (
 // request is one request on its way to a response: who sent it, at which version, and the ticket that holds
 // its place among the responses of its connection.
 //
-// Exactly one of Reply, ReplyFrame, NoReply and Fail is called for each request, from any goroutine, at any
+// Exactly one of Reply, send, NoReply and Fail is called for each request, from any goroutine, at any
 // time. A request is not used after that.
 type request struct {
 	b      *Broker
 	conn   netpoll.Conn
+	state  *connState
 	ticket netpoll.Ticket
 
 	key           int16
@@ -26,23 +28,26 @@ type request struct {
 	clientID      string // a copy; valid as long as the request
 }
 
-// Reply encodes resp (whose version is set here) behind its response header into a pooled buffer and sends it.
+// context is the context for what a handler on a worker waits for. It ends when the broker stops and has no more time for
+// the requests that are left.
+func (r *request) context() context.Context { return r.b.ctx }
+
+// Reply encodes resp (whose version is set here) behind its response header and sends it. resp and what it
+// points to may be reused when Reply returns.
 func (r *request) Reply(resp kmsg.Response) {
 	resp.SetVersion(r.version)
-	buf := r.b.buffers.get()
-	*buf = protocol.AppendResponseHeader((*buf)[:0], r.key, r.version, r.correlationID)
-	*buf = resp.AppendTo(*buf)
-	r.ReplyFrame(buf)
+	f := r.b.frames.get()
+	f.buf = protocol.AppendResponse(f.buf, r.correlationID, resp)
+	r.send(f)
 }
 
-// ReplyFrame sends *buf, a whole frame begun with protocol.AppendResponseHeader, and returns it to the
-// buffer pool afterwards. The caller no longer owns buf.
-func (r *request) ReplyFrame(buf *[]byte) {
-	protocol.FinishFrame(*buf, 0)
-	r.ticket.Send(netpoll.Response{
-		Parts:   []netpoll.Part{{Bytes: *buf}},
-		Release: func() { r.b.buffers.put(buf) },
-	})
+// send sends f: its parts, or when there are none, buf, a whole frame whose length is filled in. f belongs to
+// netpoll from here on.
+func (r *request) send(f *outFrame) {
+	if len(f.parts) == 0 {
+		f.parts = append(f.parts, netpoll.Part{Bytes: f.buf})
+	}
+	r.ticket.Send(netpoll.Response{Parts: f.parts, Release: f.release})
 }
 
 // NoReply gives up the request's place without a response: acks=0.
@@ -55,6 +60,7 @@ func (r *request) Fail(err error) {
 		slog.String("remote", r.conn.RemoteAddr().String()),
 		slog.String("client_id", printable(r.clientID)),
 		slog.String("api", kmsg.NameForKey(r.key)),
+		slog.Int("key", int(r.key)),
 		slog.Int("version", int(r.version)),
 		slog.Any("error", err))
 	r.conn.Close(err)
