@@ -50,10 +50,10 @@ func (b *batch) run(ctx context.Context, validateOnly bool) ([]TopicResult, erro
 	}
 	outcomes := make(chan outcome, len(b.records))
 	entries := 0
-	for start := 0; start < len(b.records); entries++ {
-		end := b.entryEnd(start)
+	for next := 0; next < len(b.records); entries++ {
+		start, end := next, b.entryEnd(next)
 		b.node.Submit(b.records[start:end], func(results []Result, err error) { outcomes <- outcome{start, results, err} })
-		start = end
+		next = end
 	}
 	var failed error
 	for range entries {

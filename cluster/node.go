@@ -204,7 +204,7 @@ func (n *Node) step(group []*proposal) {
 	}
 	err := error(nil)
 	if n.loop.raft == nil { // the disk was full
-		err = n.restartRaft()
+		err = n.elect()
 	}
 	if err == nil {
 		err = n.turn(group)
@@ -235,6 +235,9 @@ func (n *Node) turn(group []*proposal) error {
 			err = n.apply(ready.CommittedEntries)
 		}
 		if err != nil {
+			if !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrFailed) {
+				err = fmt.Errorf("%w: %w", ErrFailed, err)
+			}
 			n.abandon(err)
 			return err
 		}
@@ -264,17 +267,14 @@ func failAll(proposals []*proposal, err error) {
 
 // fail makes err the reason why nothing will be changed any more.
 func (n *Node) fail(err error) {
-	if !errors.Is(err, ErrFailed) {
-		err = fmt.Errorf("%w: %w", ErrFailed, err)
-	}
 	n.err.Store(&err)
 	n.lead.Store(false)
 	n.opts.Logger.Error("metadata can no longer be changed: restart the broker when the cause is gone", "error", err)
 	failAll(n.queue.close(err), err)
 }
 
-// restartRaft makes raft begin from what is durable and stand for election, which a single voter wins in its next turn.
-func (n *Node) restartRaft() error {
+// elect makes raft begin from what is durable and stand for election, which a single voter wins at once.
+func (n *Node) elect() error {
 	l := &n.loop
 	node, err := raft.NewRawNode(&raft.Config{
 		ID:                        raftID(n.opts.NodeID),
@@ -287,14 +287,14 @@ func (n *Node) restartRaft() error {
 		DisableProposalForwarding: true,
 		Logger:                    raftLogger{n.opts.Logger},
 	})
+	if err == nil {
+		err = node.Campaign()
+	}
 	if err != nil {
 		return fmt.Errorf("%w: start raft: %w", ErrFailed, err)
 	}
-	if err := node.Campaign(); err != nil {
-		return fmt.Errorf("%w: campaign: %w", ErrFailed, err)
-	}
 	l.raft = node
-	return nil
+	return n.turn(nil)
 }
 
 // raftID is the voter's id: raft has no 0.

@@ -124,10 +124,7 @@ func (n *Node) checkIdentity() error {
 // campaign makes this node the leader and, of a new cluster, writes its id. With a full disk the node starts without a leader,
 // unless the cluster is new.
 func (n *Node) campaign() error {
-	err := n.restartRaft()
-	if err == nil {
-		err = n.turn(nil)
-	}
+	err := n.elect()
 	named := n.Image().ClusterID() != ""
 	if named && errors.Is(err, ErrNoSpace) {
 		n.opts.Logger.Error("metadata can be read but not changed until there is space", "error", err)

@@ -79,6 +79,11 @@ func decodeSnapshot(b []byte) (snapshot, error) {
 	}
 	d := newDecoder(b)
 	d.pos = snapshotHeaderBytes
+	return d.snapshot()
+}
+
+// snapshot reads the body.
+func (d *decoder) snapshot() (snapshot, error) {
 	s := snapshot{voters: make([]uint64, d.count("voters", replicasMax, 1))}
 	for i := range s.voters {
 		s.voters[i] = d.uvarint("voter")
