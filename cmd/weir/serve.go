@@ -139,17 +139,16 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		}
 		return err
 	}
+	if addr := b.MetricsAddr(); addr != "" {
+		logger.Info("metrics are served", "address", addr)
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "ready address=%s data=%s fsync=%s\n", b.Addr(), config.String("log.dirs"), b.FsyncPolicy())
 	return stopOnSignal(cmd.Context(), b, logger)
 }
 
 // stopOnSignal waits for the first signal, which ends ctx, then stops the broker; a second signal ends the process.
 func stopOnSignal(ctx context.Context, b *broker.Broker, logger *slog.Logger) error {
-	select {
-	case <-ctx.Done():
-	case err := <-b.Failed():
-		return fmt.Errorf("broker failed: %w", err)
-	}
+	<-ctx.Done()
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 	go func() {
