@@ -2,10 +2,9 @@ package ioqueue
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/vfs"
 )
@@ -88,60 +87,91 @@ func (st *Stream) stopTimerLocked() {
 	}
 }
 
-// companyLocked says that as much has been written as the last group had.
-// Half the bytes will do when the number of appends has been reached: sizes
-// vary. The bytes alone will do as well: the log may have merged appends.
-func (st *Stream) companyLocked(active *fileState) bool {
-	return active.bytes >= st.mu.lastBytes ||
-		active.appends >= st.mu.lastAppends && active.bytes >= st.mu.lastBytes/2
+// company is what a stream knows about the producers that wait for it.
+type company struct {
+	// After the last group: the appends it has answered plus those that have
+	// arrived meanwhile. If everybody comes back, this is the next group.
+	appends, bytes int64
+	duration       time.Duration // of the last group's fsync
+	since          time.Time     // when it was answered
+
+	// When a wait has brought too few, waiting is left out for some groups,
+	// twice as many after each failure in a row.
+	found        int64 // appends when the wait began
+	misses, skip int
 }
 
 const (
 	// companyShare is the part of the last fsync's duration that a worker
 	// waits for company at most.
-	companyShare = 4
+	companyShare = 2
 	// companyMax bounds that wait on slow disks.
 	companyMax = 2 * time.Millisecond
-	// companySlice is how long it sleeps between looks.
-	companySlice = 15 * time.Microsecond
+	// companyTurns is how often it lets other goroutines run between looks at the clock.
+	companyTurns = 20
+	// companyLooks bounds the looks: a Fake clock may stand still.
+	companyLooks = 10000
+	// companyMissesMax bounds how many groups go without a wait, to 2^6.
+	companyMissesMax = 6
 )
 
-// awaitCompany waits, in small slices, for the producers that the last group
-// answered. Runtime timers are no use for it: an idle process rounds them up
-// to a millisecond, which is several fsyncs.
+// completeFor says that the producers have come back. Bytes without the
+// number of appends will do: the log may have merged appends.
+func (c *company) completeFor(active *fileState) bool {
+	return active.appends >= c.appends || active.bytes >= c.bytes
+}
+
+// awaitCompany waits for the producers that the last group answered. It
+// yields the processor instead of sleeping. A sleep cannot be short enough:
+// an idle process rounds runtime timers up to a millisecond, which is several
+// fsyncs, and a goroutine in nanosleep keeps its processor from the producers
+// for tens of microseconds, until the runtime notices. Measured with 8
+// producers: 7.9 appends per group with yields, 4.9 with nanosleep, 4.0
+// without a wait. The price is a processor that looks busy meanwhile.
 func (st *Stream) awaitCompany() {
 	if st.s.opts.NoCompany {
 		return
 	}
-	// The number of slices is bounded too: a Fake clock may stand still.
-	for range companyMax / companySlice {
-		if !st.companyMissing() {
-			return
+	for look := 0; look < companyLooks && st.companyMissing(look == 0); look++ {
+		for range companyTurns {
+			runtime.Gosched()
 		}
-		preciseSleep(companySlice)
 	}
 }
 
-// companyMissing says that it is worth waiting.
-func (st *Stream) companyMissing() bool {
+// companyMissing says that it is worth waiting (on).
+func (st *Stream) companyMissing(first bool) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	c := &st.mu.company
 	active := st.activeLocked()
 	if active == nil || st.mu.closed || st.mu.opts.Policy != PolicyCommit || st.mu.opts.MaxDelay > 0 ||
-		len(st.mu.files) > 1 || st.mu.force || st.companyLocked(active) {
+		len(st.mu.files) > 1 || st.mu.force || c.appends <= 1 {
 		return false
 	}
-	limit := min(st.mu.lastDuration/companyShare, companyMax)
-	return st.s.opts.Clock.Since(st.mu.lastEnd) < limit
-}
-
-// preciseSleep sleeps for about d. The kernel adds a slack of 50 microseconds
-// to a thread's sleeps unless told otherwise; which thread of the runtime
-// this happens to be does not matter, as none relies on the slack.
-func preciseSleep(d time.Duration) {
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	ts := unix.NsecToTimespec(int64(d))
-	_ = unix.Nanosleep(&ts, nil) // an early end only means an early look
+	if first {
+		c.found = active.appends
+		if c.skip > 0 {
+			c.skip--
+			return false
+		}
+	}
+	if c.completeFor(active) {
+		c.misses = 0
+		return false
+	}
+	if st.s.opts.Clock.Since(c.since) < min(c.duration/companyShare, companyMax) {
+		return true
+	}
+	switch {
+	case first: // too late for a wait
+	case active.appends-c.found >= (c.appends-c.found)/2:
+		c.misses = 0
+	default:
+		c.skip = 1 << c.misses
+		c.misses = min(c.misses+1, companyMissesMax)
+	}
+	return false
 }
 
 // group is what one run of a worker syncs of a stream.
@@ -200,9 +230,14 @@ func (st *Stream) finishGroup(g *group, start time.Time, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if g.appends > 0 {
-		now := st.s.opts.Clock.Now()
-		st.mu.lastAppends, st.mu.lastBytes = g.appends, g.bytes
-		st.mu.lastDuration, st.mu.lastEnd = now.Sub(start), now
+		c := &st.mu.company
+		c.appends, c.bytes = g.appends, g.bytes
+		if active := st.activeLocked(); active != nil {
+			c.appends += active.appends
+			c.bytes += active.bytes
+		}
+		c.since = st.s.opts.Clock.Now()
+		c.duration = c.since.Sub(start)
 	}
 	st.mu.state = idle
 	switch {

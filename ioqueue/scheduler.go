@@ -24,7 +24,7 @@ type Options struct {
 	// Logger receives the scheduler's logs. Default: discard.
 	Logger *slog.Logger
 	// Parallel is how many fsyncs may run at once, of different streams.
-	// Default: 4.
+	// Default: 8.
 	Parallel int
 	// Workers is how many jobs given to Go may run at once. Default: 2.
 	Workers int
@@ -49,7 +49,7 @@ func (o *Options) EnsureDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Parallel == 0 {
-		o.Parallel = 4
+		o.Parallel = 8
 	}
 	if o.Workers == 0 {
 		o.Workers = 2
@@ -94,10 +94,10 @@ func (o *Options) Validate() error {
 //
 // Company. Producers that wait for their acknowledgement come back within
 // microseconds of it. The first of N to return would start an fsync of its
-// own and make the others wait for two: groups alternate between 1 and N-1.
-// So a worker that finds less than the last group had waits, at most a
-// quarter of the last fsync's duration, until as much has arrived, and not at
-// all when other streams are in the queue. If they do not come, the expectation falls to what did.
+// own and make the others wait for two: groups of 1 and N-1, N/2 on average.
+// So a worker that finds less than the last group answered waits, at most half of
+// the last fsync's duration, until everybody is back; not at all when other
+// streams are in the queue; and if it was in vain, not again for a while.
 //
 // Roll. SetFile seals the active file. It stays in the stream's list until it
 // is synced, and files are synced in order, so no offset of a newer file is

@@ -35,10 +35,7 @@ type Stream struct {
 		timer      *timewheel.Timer
 		changed    chan struct{} // closed when a file or the stream comes to rest; nil = nobody waits
 
-		// The last group, for the company heuristic.
-		lastAppends, lastBytes int64
-		lastDuration           time.Duration
-		lastEnd                time.Time
+		company company
 	}
 }
 
