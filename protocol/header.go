@@ -38,9 +38,7 @@ func ParseRequestHeader(frame []byte) (Header, error) {
 	}
 	r := reader{src: frame[8:]}
 	h.ClientID = r.nullableString(false)
-	if h.Version >= api.FlexibleFrom {
-		r.skipTags()
-	}
+	r.tags(h.Version >= api.FlexibleFrom)
 	if r.bad {
 		return h, fmt.Errorf("%w: request header of api key %d version %d ends early", ErrMalformed, h.Key, h.Version)
 	}
@@ -55,12 +53,8 @@ func AppendRequestHeader(dst []byte, key, version int16, correlationID int32, cl
 	dst = appendInt16(dst, key)
 	dst = appendInt16(dst, version)
 	dst = appendInt32(dst, correlationID)
-	dst = appendInt16(dst, int16(len(clientID)))
-	dst = append(dst, clientID...)
-	if isFlexible(key, version) {
-		dst = append(dst, 0)
-	}
-	return dst
+	dst = appendString(dst, clientID, false)
+	return appendNoTags(dst, isFlexible(key, version))
 }
 
 // AppendResponseHeader begins a response frame: room for the length, then the header, whose form depends on key and
@@ -69,10 +63,7 @@ func AppendRequestHeader(dst []byte, key, version int16, correlationID int32, cl
 func AppendResponseHeader(dst []byte, key, version int16, correlationID int32) []byte {
 	dst = append(dst, 0, 0, 0, 0)
 	dst = appendInt32(dst, correlationID)
-	if key != KeyApiVersions && isFlexible(key, version) {
-		dst = append(dst, 0)
-	}
-	return dst
+	return appendNoTags(dst, key != KeyApiVersions && isFlexible(key, version))
 }
 
 // FinishFrame stores the frame's length. frame begins at the length bytes that AppendResponseHeader or
@@ -92,9 +83,7 @@ func FinishFrame(frame []byte, extraBytes int) []byte {
 func ParseResponseHeader(frame []byte, key, version int16) (correlationID int32, body []byte, err error) {
 	r := reader{src: frame}
 	correlationID = r.int32()
-	if key != KeyApiVersions && isFlexible(key, version) {
-		r.skipTags()
-	}
+	r.tags(key != KeyApiVersions && isFlexible(key, version))
 	if r.bad {
 		return 0, nil, fmt.Errorf("%w: response header of %d bytes ends early (api key %d version %d)", ErrMalformed, len(frame), key, version)
 	}

@@ -1,5 +1,18 @@
 package protocol
 
+import "fmt"
+
+// The versions of Produce whose bodies are coded here, and where their form changes.
+const (
+	produceMin          = 3
+	produceLogStart     = 5
+	produceRecordErrors = 8
+	produceFlexible     = 9
+	produceLeaders      = 10
+	produceTopicIDs     = 13
+	produceMax          = 13
+)
+
 // ProduceRequest is a Produce request, versions 3 to 13. One value is used again and again: Decode keeps its slices.
 type ProduceRequest struct {
 	// TransactionalID is empty when null.
@@ -9,7 +22,7 @@ type ProduceRequest struct {
 	// TimeoutMs is how long the broker may wait for acknowledgements, in ms.
 	TimeoutMs int32
 	Topics    []ProduceTopic
-	// partitions backs the Partitions of all topics.
+	// partitions backs the Partitions of all topics that Decode made.
 	partitions []ProducePartition
 }
 
@@ -27,78 +40,100 @@ type ProducePartition struct {
 	Records []byte
 }
 
+// checkProduceVersion returns ErrUnservedAPI for versions that are not coded here.
+func checkProduceVersion(version int16) error {
+	if version < produceMin || version > produceMax {
+		return fmt.Errorf("%w: Produce version %d, want %d to %d", ErrUnservedAPI, version, produceMin, produceMax)
+	}
+	return nil
+}
+
 // Decode parses a request body. All strings and Records share body's bytes. Errors: ErrUnservedAPI for a version
 // outside 3 to 13, ErrMalformed, ErrTrailing; the request is then not to be used.
-func (p *ProduceRequest) Decode(body []byte, version int16) error { return ErrUnservedAPI }
+func (p *ProduceRequest) Decode(body []byte, version int16) error {
+	if err := checkProduceVersion(version); err != nil {
+		return err
+	}
+	flexible, byID := version >= produceFlexible, version >= produceTopicIDs
+	r := reader{src: body}
+	p.Topics, p.partitions = p.Topics[:0], p.partitions[:0]
+	p.TransactionalID = r.nullableString(flexible)
+	p.Acks = r.int16()
+	p.TimeoutMs = r.int32()
+	for range r.arrayLen(flexible, topicBytesMin(byID, flexible)) {
+		name, id := r.topic(byID, flexible)
+		start := len(p.partitions)
+		for range r.arrayLen(flexible, pick(flexible, 6, 8)) {
+			p.partitions = append(p.partitions, ProducePartition{Partition: r.int32(), Records: r.nullableBytes(flexible)})
+			r.tags(flexible)
+			if r.bad {
+				break
+			}
+		}
+		r.tags(flexible)
+		if r.bad {
+			break
+		}
+		p.Topics = append(p.Topics, ProduceTopic{Name: name, ID: id, Partitions: p.partitions[start:len(p.partitions):len(p.partitions)]})
+	}
+	r.tags(flexible)
+	return r.done(KeyProduce, version, body)
+}
 
 // AppendFrame appends a whole request frame, length included, for a client. Versions 3 to 13.
 func (p *ProduceRequest) AppendFrame(dst []byte, version int16, correlationID int32, clientID string) []byte {
+	dst, _ = p.appendFrame(dst, nil, requestID{version, correlationID, clientID}, true)
 	return dst
 }
 
-// ProduceResponse is a Produce response, versions 3 to 13. One value is used again and again.
-type ProduceResponse struct {
-	Topics     []ProduceTopicResponse
-	ThrottleMs int32
-	// NodeEndpoints (from version 10) tells clients where the CurrentLeaders named in partitions are.
-	NodeEndpoints []NodeEndpoint
-
-	partitions []ProducePartitionResponse
+// AppendFrameCuts is AppendFrame without the records, for a caller that sends them from where they are: the frame's
+// length counts them, and the positions where they belong, relative to the frame's start, are appended to cuts, one
+// for each partition with records, in order.
+func (p *ProduceRequest) AppendFrameCuts(dst []byte, cuts []int, version int16, correlationID int32, clientID string) ([]byte, []int) {
+	return p.appendFrame(dst, cuts, requestID{version, correlationID, clientID}, false)
 }
 
-// NodeEndpoint is the address of a broker in a Produce or Fetch response. Rack is empty for null.
-type NodeEndpoint struct {
-	NodeID int32
-	Host   string
-	Port   int32
-	Rack   string
+// requestID is what a request header says besides the key.
+type requestID struct {
+	version       int16
+	correlationID int32
+	clientID      string
 }
 
-// ProduceTopicResponse is a topic of a ProduceResponse. Name is sent up to version 12, ID from 13 on.
-type ProduceTopicResponse struct {
-	Name       string
-	ID         [16]byte
-	Partitions []ProducePartitionResponse
+// appendFrame encodes the request, with or without its records.
+func (p *ProduceRequest) appendFrame(dst []byte, cuts []int, id requestID, withRecords bool) ([]byte, []int) {
+	flexible, byID := id.version >= produceFlexible, id.version >= produceTopicIDs
+	start, outside := len(dst), 0
+	dst = AppendRequestHeader(dst, KeyProduce, id.version, id.correlationID, id.clientID)
+	dst = appendNullableString(dst, p.TransactionalID, flexible)
+	dst = appendInt16(dst, p.Acks)
+	dst = appendInt32(dst, p.TimeoutMs)
+	dst = appendArrayLen(dst, len(p.Topics), flexible)
+	for i := range p.Topics {
+		t := &p.Topics[i]
+		dst = appendTopic(dst, t.Name, &t.ID, byID, flexible)
+		dst = appendArrayLen(dst, len(t.Partitions), flexible)
+		for j := range t.Partitions {
+			part := &t.Partitions[j]
+			dst = appendInt32(dst, part.Partition)
+			switch {
+			case part.Records == nil:
+				dst = appendNullArray(dst, flexible)
+			case withRecords:
+				dst = appendBytesLen(dst, len(part.Records), flexible)
+				dst = append(dst, part.Records...)
+			default:
+				dst = appendBytesLen(dst, len(part.Records), flexible)
+				if len(part.Records) > 0 {
+					cuts = append(cuts, len(dst)-start)
+					outside += len(part.Records)
+				}
+			}
+			dst = appendNoTags(dst, flexible)
+		}
+		dst = appendNoTags(dst, flexible)
+	}
+	dst = appendNoTags(dst, flexible)
+	FinishFrame(dst[start:], outside)
+	return dst, cuts
 }
-
-// ProducePartitionResponse is the outcome of one partition.
-type ProducePartitionResponse struct {
-	Partition int32
-	Error     ErrorCode
-	// BaseOffset is the offset of the first record, -1 on an error.
-	BaseOffset int64
-	// LogAppendTimeMs is -1 unless the topic stamps log append time.
-	LogAppendTimeMs int64
-	// LogStartOffset is sent from version 5 on; -1 when unknown.
-	LogStartOffset int64
-	// RecordErrors are sent from version 8 on.
-	RecordErrors []RecordError
-	// ErrorMessage is sent from version 8 on, empty as null.
-	ErrorMessage string
-	// HasCurrentLeader says whether LeaderID and LeaderEpoch are sent (from version 10 on), as they should be with
-	// NOT_LEADER_OR_FOLLOWER (KIP-951).
-	HasCurrentLeader bool
-	LeaderID         int32
-	LeaderEpoch      int32
-}
-
-// RecordError names a record of a refused batch and what is wrong with it. Message is empty for null.
-type RecordError struct {
-	Index   int32
-	Message string
-}
-
-// AppendTo appends the response body. Versions 3 to 13.
-func (p *ProduceResponse) AppendTo(dst []byte, version int16) []byte { return dst }
-
-// AppendFrame appends the whole response frame, length included.
-func (p *ProduceResponse) AppendFrame(dst []byte, version int16, correlationID int32) []byte {
-	start := len(dst)
-	dst = AppendResponseHeader(dst, KeyProduce, version, correlationID)
-	dst = p.AppendTo(dst, version)
-	FinishFrame(dst[start:], 0)
-	return dst
-}
-
-// Decode parses a response body, for a client. Strings share body's bytes.
-func (p *ProduceResponse) Decode(body []byte, version int16) error { return ErrUnservedAPI }

@@ -6,14 +6,33 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DecodeRequest decodes the body of a request into req, whose version is set, through kmsg, in three steps: the key
-// and version must be served; the body is walked by its schema, so that every array length is proven by the bytes
-// behind it before kmsg allocates for it, and nothing may be left over; then kmsg decodes. Strings and bytes are copies or share the frame
-// only as kmsg's ReadFrom does: bytes fields share it, strings do not.
+// RequestBytesMax is the largest body that DecodeRequest takes, in bytes. kmsg's structs take up to some twenty times
+// the bytes of the smallest elements on the wire, so that this bounds what one request can make it allocate. Produce
+// and Fetch, with their own decoders, are not bound by it.
+const RequestBytesMax = 8 << 20
+
+// DecodeRequest decodes the body of a request into req, whose version is set, through kmsg. Before kmsg allocates
+// anything, the key and version must be served, and a walk by the API's schema must find every array element that the
+// lengths promise and end where the body ends. Produce and Fetch have decoders of their own and are refused here.
+// Strings are copies; bytes fields share body.
 // Errors: ErrUnservedAPI, ErrMalformed, ErrTrailing.
 func DecodeRequest(req kmsg.Request, body []byte) error {
+	key, version := req.Key(), req.GetVersion()
+	api, served := SupportedRange(key)
+	schema, known := requestSchema(key)
+	if !served || !known || !api.Serves(version) {
+		return fmt.Errorf("%w: api key %d version %d", ErrUnservedAPI, key, version)
+	}
+	if len(body) > RequestBytesMax {
+		return fmt.Errorf("%w: api key %d version %d, body of %d bytes, limit %d", ErrMalformed, key, version, len(body), RequestBytesMax)
+	}
+	w := walker{reader: reader{src: body}, version: version, flexible: version >= api.FlexibleFrom, tagsLeft: tagsMax}
+	w.fields(schema)
+	if err := w.done(key, version, body); err != nil {
+		return err
+	}
 	if err := req.ReadFrom(body); err != nil {
-		return fmt.Errorf("%w: api key %d version %d: %w", ErrMalformed, req.Key(), req.GetVersion(), err)
+		return fmt.Errorf("%w: api key %d version %d: %w", ErrMalformed, key, version, err)
 	}
 	return nil
 }

@@ -2,6 +2,9 @@ package protocol
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
 	"unsafe"
 )
 
@@ -9,12 +12,29 @@ import (
 type reader struct {
 	src []byte
 	bad bool
+	// left is how many bytes were left where the reader went bad.
+	left int
 }
 
 // fail marks the reader bad and drops the rest.
 func (r *reader) fail() {
+	if r.bad {
+		return
+	}
 	r.bad = true
+	r.left = len(r.src)
 	r.src = nil
+}
+
+// done returns the error of a message that has been read from body: nil when all of it was read and well-formed.
+func (r *reader) done(key, version int16, body []byte) error {
+	if r.bad {
+		return fmt.Errorf("%w: api key %d version %d, at byte %d of %d", ErrMalformed, key, version, len(body)-r.left, len(body))
+	}
+	if len(r.src) > 0 {
+		return fmt.Errorf("%w: api key %d version %d, %d bytes of %d", ErrTrailing, key, version, len(r.src), len(body))
+	}
+	return nil
 }
 
 // span returns the next n bytes, capped so that an append cannot reach beyond them.
@@ -103,22 +123,81 @@ func (r *reader) skipTags() {
 	}
 }
 
-// arrayLen reads an array length and checks it against the bytes left, given that an element has at least
-// elemBytesMin bytes. Null reads as 0, with null set.
-func (r *reader) arrayLen(flexible bool, elemBytesMin int) (n int, null bool) {
+// tags skips a tagged field section where there is one.
+func (r *reader) tags(flexible bool) {
+	if flexible {
+		r.skipTags()
+	}
+}
+
+// eachTag reads a tagged field section and hands the known fields to known, each as a reader of its own that known
+// must empty; known returns false for a tag to skip.
+func (r *reader) eachTag(known func(tag uint32, field *reader) bool) {
+	if len(r.src) > 0 && r.src[0] == 0 {
+		r.src = r.src[1:]
+		return
+	}
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		tag := r.uvarint()
+		field := reader{src: r.span(int(r.uvarint()))}
+		if known(tag, &field) && (field.bad || len(field.src) > 0) {
+			r.fail()
+		}
+	}
+}
+
+// nullableArrayLen reads an array length and checks it against the bytes left, given that an element has at least
+// elemBytesMin bytes; -1 for null. After a failure it is 0.
+func (r *reader) nullableArrayLen(flexible bool, elemBytesMin int) int {
+	var n int
 	if flexible {
 		n = int(r.uvarint()) - 1
 	} else {
 		n = int(r.int32())
 	}
-	if r.bad || n == -1 {
-		return 0, true
-	}
-	if n < 0 || n > len(r.src)/elemBytesMin {
+	switch {
+	case r.bad:
+		return 0
+	case n < -1 || n > len(r.src)/elemBytesMin:
 		r.fail()
-		return 0, false
+		return 0
 	}
-	return n, false
+	return n
+}
+
+// arrayLen is nullableArrayLen of an array that must not be null.
+func (r *reader) arrayLen(flexible bool, elemBytesMin int) int {
+	n := r.nullableArrayLen(flexible, elemBytesMin)
+	if n < 0 {
+		r.fail()
+		return 0
+	}
+	return n
+}
+
+// topic reads what names a topic: an id or a name.
+func (r *reader) topic(byID, flexible bool) (name string, id [16]byte) {
+	if byID {
+		return "", r.uuid()
+	}
+	return r.string(flexible), id
+}
+
+// topicBytesMin is the least size of a topic with its array of partitions, both empty.
+func topicBytesMin(byID, flexible bool) int {
+	n := pick(flexible, 1+1, 4)
+	if byID {
+		return n + 16
+	}
+	return n + pick(flexible, 1, 2)
+}
+
+// pick returns a when flexible, else b.
+func pick(flexible bool, a, b int) int {
+	if flexible {
+		return a
+	}
+	return b
 }
 
 // nullableBytes reads bytes; nil for null. Length below -1 is bad.
@@ -176,38 +255,54 @@ func appendArrayLen(dst []byte, n int, flexible bool) []byte {
 	return appendInt32(dst, int32(n))
 }
 
-// appendString appends a non-null string.
+// appendNullArray appends a null array.
+func appendNullArray(dst []byte, flexible bool) []byte {
+	if flexible {
+		return append(dst, 0)
+	}
+	return appendInt32(dst, -1)
+}
+
+// appendBytesLen appends the length in front of n non-null bytes, which has the form of an array's.
+func appendBytesLen(dst []byte, n int, flexible bool) []byte { return appendArrayLen(dst, n, flexible) }
+
+// appendString appends a non-null string, cut at the longest one that the form allows.
 func appendString(dst []byte, s string, flexible bool) []byte {
 	if flexible {
 		dst = binary.AppendUvarint(dst, uint64(len(s))+1)
 	} else {
+		s = s[:min(len(s), math.MaxInt16)]
 		dst = appendInt16(dst, int16(len(s)))
 	}
 	return append(dst, s...)
 }
 
-// appendNullString appends a null string.
-func appendNullString(dst []byte, flexible bool) []byte {
+// appendNullableString appends a string, null when empty.
+func appendNullableString(dst []byte, s string, flexible bool) []byte {
+	if s != "" {
+		return appendString(dst, s, flexible)
+	}
 	if flexible {
 		return append(dst, 0)
 	}
 	return appendInt16(dst, -1)
 }
 
-// appendBytesLen appends the length in front of non-null bytes.
-func appendBytesLen(dst []byte, n int, flexible bool) []byte {
-	if flexible {
-		return binary.AppendUvarint(dst, uint64(n)+1)
+// appendTopic appends what names a topic: its id or its name.
+func appendTopic(dst []byte, name string, id *[16]byte, byID, flexible bool) []byte {
+	if byID {
+		return append(dst, id[:]...)
 	}
-	return appendInt32(dst, int32(n))
+	return appendString(dst, name, flexible)
+}
+
+// appendNoTags appends an empty tagged field section where there is one.
+func appendNoTags(dst []byte, flexible bool) []byte {
+	if flexible {
+		return append(dst, 0)
+	}
+	return dst
 }
 
 // uvarintLen returns the size of an unsigned varint in bytes.
-func uvarintLen(v uint64) int {
-	n := 1
-	for v >= 0x80 {
-		v >>= 7
-		n++
-	}
-	return n
-}
+func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
