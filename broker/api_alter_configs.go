@@ -68,7 +68,7 @@ type alterOutcome struct {
 }
 
 func outcomeOf(code protocol.ErrorCode, message string) alterOutcome {
-	if code == protocol.None {
+	if code == protocol.ErrNone {
 		return alterOutcome{}
 	}
 	return alterOutcome{int16(code), &message}
@@ -86,9 +86,9 @@ func (b *Broker) alterConfigs(r *request, changes []cluster.ConfigChange, valida
 	for i := range changes {
 		code, message := b.alterable(changes[i].Resource)
 		if times[changes[i].Resource] > 1 {
-			code, message = protocol.InvalidRequest, "the resource is named more than once in the request"
+			code, message = protocol.ErrInvalidRequest, "the resource is named more than once in the request"
 		}
-		if code != protocol.None {
+		if code != protocol.ErrNone {
 			outcomes[i] = outcomeOf(code, message)
 			continue
 		}
@@ -114,12 +114,12 @@ func (b *Broker) alterConfigs(r *request, changes []cluster.ConfigChange, valida
 func (b *Broker) alterable(res cluster.Resource) (protocol.ErrorCode, string) {
 	switch res.Type {
 	case cluster.ResourceTopic:
-		return protocol.None, "" // whether it exists is decided in log order
+		return protocol.ErrNone, "" // whether it exists is decided in log order
 	case cluster.ResourceBroker:
 		if own := strconv.FormatInt(b.config.Int("node.id"), 10); res.Name != "" && res.Name != own {
-			return protocol.InvalidRequest, fmt.Sprintf("broker %q: this is broker %s", res.Name, own)
+			return protocol.ErrInvalidRequest, fmt.Sprintf("broker %q: this is broker %s", res.Name, own)
 		}
-		return protocol.None, ""
+		return protocol.ErrNone, ""
 	}
-	return protocol.InvalidRequest, fmt.Sprintf("resource type %d has no configuration here; topics are 2, brokers are 4", res.Type)
+	return protocol.ErrInvalidRequest, fmt.Sprintf("resource type %d has no configuration here; topics are 2, brokers are 4", res.Type)
 }

@@ -25,7 +25,7 @@ func (b *Broker) describeResource(req *kmsg.DescribeConfigsRequest, asked *kmsg.
 	out := kmsg.NewDescribeConfigsResponseResource()
 	out.ResourceType, out.ResourceName = asked.ResourceType, asked.ResourceName
 	settings, code, message := b.settingsOf(cluster.Resource{Type: cluster.ResourceType(asked.ResourceType), Name: asked.ResourceName})
-	if code != protocol.None {
+	if code != protocol.ErrNone {
 		out.ErrorCode, out.ErrorMessage = int16(code), &message
 		return out
 	}
@@ -43,12 +43,12 @@ func (b *Broker) settingsOf(res cluster.Resource) (settings []Setting, code prot
 	case cluster.ResourceTopic:
 		topic := b.node.Image().Topic(res.Name)
 		if topic == nil {
-			return nil, protocol.UnknownTopicOrPartition, fmt.Sprintf("topic %q does not exist", res.Name)
+			return nil, protocol.ErrUnknownTopicOrPartition, fmt.Sprintf("topic %q does not exist", res.Name)
 		}
 		for i := range b.config.topic {
 			settings = append(settings, b.config.TopicSetting(topic.Configs.Values, b.config.topic[i].Name))
 		}
-		return settings, protocol.None, ""
+		return settings, protocol.ErrNone, ""
 	case cluster.ResourceBroker:
 		if res.Name == "" {
 			for i := range b.config.broker {
@@ -57,17 +57,17 @@ func (b *Broker) settingsOf(res cluster.Resource) (settings []Setting, code prot
 					settings = append(settings, Setting{Key: key, Value: v, Source: sourceDefaultBroker, Synonyms: []Synonym{{key.Name, v, sourceDefaultBroker}}})
 				}
 			}
-			return settings, protocol.None, ""
+			return settings, protocol.ErrNone, ""
 		}
 		if id, err := strconv.ParseInt(res.Name, 10, 32); err != nil || id != b.config.Int("node.id") {
-			return nil, protocol.InvalidRequest, fmt.Sprintf("broker %q: this is broker %d, and it describes itself only", res.Name, b.config.Int("node.id"))
+			return nil, protocol.ErrInvalidRequest, fmt.Sprintf("broker %q: this is broker %d, and it describes itself only", res.Name, b.config.Int("node.id"))
 		}
 		for i := range b.config.broker {
 			settings = append(settings, b.config.BrokerSetting(b.config.broker[i].Name))
 		}
-		return settings, protocol.None, ""
+		return settings, protocol.ErrNone, ""
 	}
-	return nil, protocol.InvalidRequest, fmt.Sprintf("resource type %d has no configuration here; topics are 2, brokers are 4", res.Type)
+	return nil, protocol.ErrInvalidRequest, fmt.Sprintf("resource type %d has no configuration here; topics are 2, brokers are 4", res.Type)
 }
 
 // sourceDefaultBroker is the source of a dynamic value that holds for all brokers.
