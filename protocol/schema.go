@@ -52,7 +52,7 @@ func requestSchema(key int16) (fields []schemaField, ok bool) {
 	case KeyMetadata:
 		return []schemaField{arrayOf(fixed(16).since(10), str), fixed(1).since(4), fixed(1).since(8).until(10), fixed(1).since(8)}, true
 	case KeyApiVersions:
-		return []schemaField{str.since(3), str.since(3)}, true
+		return []schemaField{str.since(3), str.since(3), str.since(5), fixed(4).since(5)}, true
 	case KeyCreateTopics:
 		return []schemaField{arrayOf(str, fixed(4), fixed(2), arrayOf(fixed(4), listOf(4)), arrayOf(str, str)), fixed(4), fixed(1).since(1)}, true
 	case KeyDeleteTopics:
@@ -78,7 +78,7 @@ func requestSchema(key int16) (fields []schemaField, ok bool) {
 	case KeyGetTelemetrySubscriptions:
 		return []schemaField{fixed(16)}, true
 	case KeyPushTelemetry:
-		return []schemaField{fixed(16), fixed(4), fixed(1), str, bytes}, true
+		return []schemaField{fixed(16), fixed(4), fixed(1), fixed(1), bytes}, true
 	case KeyDescribeTopicPartitions:
 		return []schemaField{arrayOf(str), fixed(4), optional(str, fixed(4))}, true
 	}
