@@ -97,9 +97,13 @@ func appendSnapshot(dst []byte, entries []snapshotEntry) []byte {
 		dst = be.AppendUint32(dst, uint32(e.CoordinatorEpoch))
 		dst = be.AppendUint64(dst, uint64(e.TxnFirstOffset))
 	}
-	crc := crc32.Checksum(dst[start+snapshotCRCStart:], crc32.MakeTable(crc32.Castagnoli))
-	be.PutUint32(dst[start+2:], crc)
+	be.PutUint32(dst[start+2:], snapshotCRC(dst[start:]))
 	return dst
+}
+
+// snapshotCRC is the CRC-32C of everything behind the CRC field.
+func snapshotCRC(data []byte) uint32 {
+	return crc32.Checksum(data[snapshotCRCStart:], crc32.MakeTable(crc32.Castagnoli))
 }
 
 // parseSnapshot decodes and verifies a whole snapshot; path only serves error messages.
@@ -112,7 +116,7 @@ func parseSnapshot(data []byte, path string) ([]snapshotEntry, error) {
 		return nil, corruptFile(path, 0, "version", v, snapshotVersion)
 	}
 	want := be.Uint32(data[2:])
-	if crc := crc32.Checksum(data[snapshotCRCStart:], crc32.MakeTable(crc32.Castagnoli)); crc != want {
+	if crc := snapshotCRC(data); crc != want {
 		return nil, corruptFile(path, 2, "crc", crc, want)
 	}
 	count := int64(int32(be.Uint32(data[6:])))
