@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirmq/weir/engine"
 	"github.com/weirmq/weir/internal/clock"
+	"github.com/weirmq/weir/record"
 	"github.com/weirmq/weir/vfs"
 )
 
@@ -157,5 +158,18 @@ func wantErr(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%s: got error %v, want %v", what, err, want)
+	}
+}
+
+// appendOne writes one record, so that the partition is on disk.
+func appendOne(t testing.TB, log *engine.Log) {
+	t.Helper()
+	b := record.NewBuilder()
+	b.Append(1, nil, []byte("x"))
+	if _, err := log.Append(b.Finish(nil), engine.AppendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Sync(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -50,28 +50,61 @@ func (n *Node) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly
 	b := newBatch(n, len(topics))
 	partitions := n.Image().PartitionCount()
 	for i := range topics {
-		r, err := n.topicRecord(&topics[i])
-		if err == nil && partitions+len(r.Assignments) > n.opts.PartitionsMax {
-			err = fmt.Errorf("%w: %d partitions and %d more: this broker takes %d", ErrLimit, partitions, len(r.Assignments), n.opts.PartitionsMax)
+		count, err := n.partitionCount(&topics[i])
+		if err == nil && partitions+count > n.opts.PartitionsMax {
+			err = fmt.Errorf("%w: %d partitions and %d more: this broker takes %d", ErrLimit, partitions, count, n.opts.PartitionsMax)
+		}
+		var r *TopicRecord
+		if err == nil {
+			r, err = n.topicRecord(&topics[i], count)
 		}
 		if err != nil {
 			b.refuse(i, err)
 			continue
 		}
-		partitions += len(r.Assignments)
+		partitions += count
 		b.add(i, r)
 	}
 	return b.run(ctx, validateOnly)
 }
 
-// topicRecord is the record that creates t, or why there can be none. What depends on other topics is decided by Apply.
-func (n *Node) topicRecord(t *NewTopic) (*TopicRecord, error) {
+// partitionCount is how many partitions t is to have. Nothing is allocated for a topic before this passed the limits.
+func (n *Node) partitionCount(t *NewTopic) (int, error) {
 	if err := CheckTopicName(t.Name); err != nil {
-		return nil, err
+		return 0, err
 	}
-	assignments, err := n.assignments(t)
-	if err != nil {
-		return nil, err
+	if len(t.Assignments) > 0 {
+		if t.Partitions != -1 || t.ReplicationFactor != -1 {
+			return 0, fmt.Errorf("%w: topic %q has an assignment and also %d partitions and replication factor %d, which must be -1",
+				ErrInvalidRequest, t.Name, t.Partitions, t.ReplicationFactor)
+		}
+		return len(t.Assignments), nil
+	}
+	count := t.Partitions
+	if count == -1 {
+		count = n.opts.PartitionsDefault
+	}
+	switch {
+	case count < 1:
+		return 0, fmt.Errorf("%w: %d, must be at least 1, or -1 for the default", ErrInvalidPartitions, count)
+	case t.ReplicationFactor > 1:
+		return 0, fmt.Errorf("%w: %d, but there is 1 broker", ErrInvalidReplicationFactor, t.ReplicationFactor)
+	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
+		return 0, fmt.Errorf("%w: %d, must be at least 1, or -1 for the default", ErrInvalidReplicationFactor, t.ReplicationFactor)
+	}
+	return int(count), nil
+}
+
+// topicRecord is the record that creates t, or why there can be none. What depends on other topics is decided by Apply.
+func (n *Node) topicRecord(t *NewTopic, count int) (*TopicRecord, error) {
+	assignments := [][]int32(nil)
+	if len(t.Assignments) == 0 {
+		assignments = n.ownAssignments(count)
+	} else {
+		var err error
+		if assignments, err = n.givenAssignments(t); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.checkConfigs(Resource{ResourceTopic, t.Name}, t.Configs); err != nil {
 		return nil, err
@@ -99,31 +132,7 @@ func (n *Node) newTopicID() (TopicID, error) {
 	}
 }
 
-// assignments returns the replicas of each partition: this node's alone, until there are others.
-func (n *Node) assignments(t *NewTopic) ([][]int32, error) {
-	if len(t.Assignments) > 0 {
-		return n.givenAssignments(t)
-	}
-	count := t.Partitions
-	if count == -1 {
-		count = n.opts.PartitionsDefault
-	}
-	if count < 1 {
-		return nil, fmt.Errorf("%w: %d, must be at least 1, or -1 for the default", ErrInvalidPartitions, count)
-	}
-	if int(count) > n.opts.PartitionsMax {
-		return nil, fmt.Errorf("%w: %d partitions: this broker takes %d", ErrLimit, count, n.opts.PartitionsMax)
-	}
-	switch {
-	case t.ReplicationFactor > 1:
-		return nil, fmt.Errorf("%w: %d, but there is 1 broker", ErrInvalidReplicationFactor, t.ReplicationFactor)
-	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
-		return nil, fmt.Errorf("%w: %d, must be at least 1, or -1 for the default", ErrInvalidReplicationFactor, t.ReplicationFactor)
-	}
-	return n.ownAssignments(int(count)), nil
-}
-
-// ownAssignments is count times this node; all share one slice.
+// ownAssignments is count times this node alone, until there are others; all share one slice.
 func (n *Node) ownAssignments(count int) [][]int32 {
 	own := []int32{n.opts.NodeID}
 	assignments := make([][]int32, count)
@@ -134,10 +143,6 @@ func (n *Node) ownAssignments(count int) [][]int32 {
 }
 
 func (n *Node) givenAssignments(t *NewTopic) ([][]int32, error) {
-	if t.Partitions != -1 || t.ReplicationFactor != -1 {
-		return nil, fmt.Errorf("%w: topic %q has an assignment and also %d partitions and replication factor %d, which must be -1",
-			ErrInvalidRequest, t.Name, t.Partitions, t.ReplicationFactor)
-	}
 	assignments := make([][]int32, len(t.Assignments))
 	for p, replicas := range t.Assignments {
 		if p < 0 || int(p) >= len(assignments) {
