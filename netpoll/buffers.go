@@ -108,10 +108,10 @@ func (a *arena) reset() {
 		a.spent[i] = nil
 	}
 	a.spent = a.spent[:0]
+	scribble(a.chunk[:a.used])
+	a.used = 0
 	if a.chunk != nil && !a.keep {
 		a.pool.put(a.chunk)
 		a.chunk = nil
 	}
-	scribble(a.chunk[:a.used])
-	a.used = 0
 }

@@ -38,10 +38,12 @@ type conn struct {
 	heapIndex  int   // -1 if not in loop.deadlines
 }
 
-// socket is the part of a connection that differs between the implementations. All but notify are called by the loop.
+// socket is the part of a connection that differs between the implementations. All but notify and abort are called by the loop.
 type socket interface {
 	// notify has the loop call process soon. Any goroutine may call it, also after the connection has closed.
 	notify()
+	// abort has the loop call process soon, even if the socket waits for its peer. Any goroutine may call it.
+	abort()
 	// flush writes what is ready, or arranges that it is written.
 	flush()
 	// interest says that reading is wanted or not.
@@ -96,13 +98,13 @@ func (c *conn) Close(err error) {
 		err = errClosedByHandler
 	}
 	c.closeReason.CompareAndSwap(nil, &err)
-	c.notify()
+	c.sock.abort()
 }
 
 // halted reports whether the next frame has to wait: reading is paused, or the connection is about to close.
 func (c *conn) halted() bool {
 	return c.paused != 0 || c.closed || c.muteUntil.Load() != 0 || c.closeReason.Load() != nil ||
-		c.out.count >= c.loop.srv.opts.InflightMax
+		c.out.count >= c.loop.srv.opts.InflightMax || c.queuedBytes.Load() > c.loop.srv.opts.OutputBytesMax
 }
 
 // dueAt is the time of the next thing that has to happen by time alone, 0 if there is none.

@@ -339,6 +339,9 @@ func (s *epollSock) notify() {
 	e.wake()
 }
 
+// abort implements socket: the loop never waits for a peer.
+func (s *epollSock) abort() { s.notify() }
+
 // interest implements socket.
 func (s *epollSock) interest(read bool) {
 	s.wantRead = read

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,6 +61,7 @@ func (r *goRunner) adopt(c *conn, s acceptedSocket) error {
 	sock.kick = make(chan struct{}, 1)
 	sock.arena = arena{pool: &r.srv.pool, wanted: goReadBytes}
 	c.sock = sock
+	sock.goroutines.Store(2)
 	r.wg.Go(sock.reader)
 	r.wg.Go(sock.writer)
 	return nil
@@ -96,7 +98,8 @@ type goSock struct {
 	writing  bool // somebody uses the output's memory without the mutex
 	flushing bool // somebody is in writeAll, and looks again before he leaves
 
-	turn atomic.Uint32 // turnNone, turnRuns or turnNotified
+	goroutines atomic.Int32
+	turn       atomic.Uint32 // turnNone, turnRuns or turnNotified
 
 	arena arena // the reader's, with the mutex or while reading is set
 	iovs  [goIovs]unix.Iovec
@@ -118,6 +121,33 @@ func (s *goSock) notify() {
 		return // what was done before is seen by the process that follows the end of the turn
 	}
 	s.wakeWriter()
+}
+
+// abort implements socket.
+func (s *goSock) abort() {
+	s.unblock()
+	s.notify()
+}
+
+// unblock ends the waiting of both goroutines for good, by a deadline in the past.
+func (s *goSock) unblock() {
+	_ = s.tcp.SetDeadline(time.Unix(1, 0)) // fails if the socket is closed already
+}
+
+// leave is the end of one of the two goroutines.
+func (s *goSock) leave() {
+	if s.goroutines.Add(-1) == 0 {
+		_ = s.tcp.Close() // nothing that was written can be lost by its result
+	}
+}
+
+// failed closes the connection after a failed wait, which may be abort's work.
+func (s *goSock) failed(op string, err error) {
+	if reason := s.conn.closeReason.Load(); reason != nil {
+		s.loop.close(s.conn, *reason)
+		return
+	}
+	s.loop.close(s.conn, sockError(op, err))
 }
 
 func (s *goSock) wakeWriter() {
@@ -146,9 +176,10 @@ func (s *goSock) backlog() {
 	s.wantRead.Broadcast()
 }
 
-// shut implements socket. Memory that a goroutine is using is dropped by that goroutine.
+// shut implements socket. Memory that a goroutine is using is dropped by that goroutine, and the last one closes the
+// socket: Close would wait for them, here with the mutex.
 func (s *goSock) shut() {
-	_ = s.tcp.Close() // nothing that was written can be lost by its result
+	s.unblock()
 	if !s.reading {
 		s.dropInput()
 	}
@@ -168,6 +199,7 @@ func (s *goSock) dropInput() {
 
 // reader reads and delivers until the connection ends.
 func (s *goSock) reader() {
+	defer s.leave()
 	g, c := s.loop, s.conn
 	g.enter()
 	g.open(c)
@@ -235,7 +267,7 @@ func (s *goSock) readTurn() {
 		s.dropInput()
 		return
 	case err != nil:
-		g.close(c, sockError("read", err))
+		s.failed("read", err)
 	case !admitted:
 		g.starve(c)
 	case errno != 0:
@@ -250,6 +282,7 @@ func (s *goSock) readTurn() {
 
 // writer processes the connection whenever it is kicked, and writes what is ready.
 func (s *goSock) writer() {
+	defer s.leave()
 	g := s.loop
 	for range s.kick {
 		g.enter()
@@ -265,8 +298,8 @@ func (s *goSock) writer() {
 // writeAll processes the connection and writes what is ready; without wait, the writer gets what the kernel does not take at once.
 func (s *goSock) writeAll(wait bool) {
 	g, c := s.loop, s.conn
-	if s.flushing { // that one's next process sees what we would see
-		s.loop.settle(c)
+	if s.flushing { // that one writes; only the rest is ours
+		g.process(c)
 		return
 	}
 	s.flushing = true
@@ -304,7 +337,7 @@ func (s *goSock) writeTurn(wait bool) bool {
 	case c.closed:
 		g.dropOutput(c)
 	case err != nil:
-		g.close(c, sockError("write", err))
+		s.failed("write", err)
 	case errno == unix.EAGAIN:
 		return false
 	case errno != 0:

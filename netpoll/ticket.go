@@ -44,6 +44,9 @@ func (t *ticket) Skip() {
 }
 
 func (t *ticket) complete() {
+	if state := t.state.Load(); state != ticketPending && state != ticketOrphan {
+		panic("BUG: a ticket was completed twice")
+	}
 	c := t.conn // once done, the ticket is the loop's
 	c.queuedBytes.Add(t.total)
 	c.loop.srv.budget.charge(t.memory)
@@ -52,7 +55,7 @@ func (t *ticket) complete() {
 		return
 	}
 	if !t.state.CompareAndSwap(ticketOrphan, ticketFree) {
-		panic("BUG: a ticket was completed twice")
+		panic("BUG: a ticket was completed twice at the same time")
 	}
 	t.release()
 }

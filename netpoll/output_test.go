@@ -1,0 +1,450 @@
+package netpoll
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/weirmq/weir/internal/testkit"
+)
+
+// Tickets completed in random order by other goroutines, some skipped: responses leave in order of the frames.
+func TestResponseOrder(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		type job struct {
+			tk Ticket
+			n  int
+		}
+		const frames, workers = 3000, 4
+		jobs := make(chan job, frames)
+		r := newRecorder(t, nil)
+		var counter int
+		r.onFrame = func(_ Conn, tk Ticket, frame []byte) {
+			n, _ := strconv.Atoi(string(frame))
+			counter++
+			if n%10 == 0 { // at once, ahead of its turn
+				tk.Send(respond(string(frame)))
+				return
+			}
+			jobs <- job{tk, n}
+		}
+		var releases atomic.Int64
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r, InflightMax: 300})
+		var wg sync.WaitGroup
+		for w := range workers {
+			wg.Go(func() {
+				rnd := testkit.Rand(testkit.Seed(t, 7) + uint64(w))
+				var held []job
+				finish := func(j job) {
+					if j.n%7 == 0 {
+						j.tk.Skip()
+						return
+					}
+					resp := respond(fmt.Sprint(j.n))
+					resp.Release = func() { releases.Add(1) }
+					j.tk.Send(resp)
+				}
+				for j := range jobs {
+					held = append(held, j)
+					// Hold back a few, and finish a random one. The last ones are finished when no more come for a while.
+					for len(held) > 5 || (len(held) > 0 && len(jobs) == 0) {
+						i := rnd.IntN(len(held))
+						finish(held[i])
+						held = append(held[:i], held[i+1:]...)
+					}
+				}
+			})
+		}
+		c := dial(t, s)
+		go func() {
+			for n := range frames {
+				if _, err := c.Write(framed(fmt.Sprint(n))); err != nil {
+					t.Errorf("write: %v", err)
+				}
+			}
+		}()
+		sent := 0
+		for n := range frames {
+			if n%10 != 0 && n%7 == 0 {
+				continue
+			}
+			c.expect(fmt.Sprint(n))
+			if n%10 != 0 {
+				sent++
+			}
+		}
+		close(jobs)
+		wg.Wait()
+		eventually(t, "all responses are released once", func() bool { return releases.Load() == int64(sent) })
+	})
+}
+
+// Responses of one turn leave in few system calls.
+func TestResponsesOfOneTurnAreCoalesced(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		var tickets []Ticket
+		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) { tickets = append(tickets, tk) })
+		const frames = 500
+		r.onTurn = func(int) {
+			if len(tickets) < frames {
+				return
+			}
+			for i := len(tickets) - 1; i >= 0; i-- {
+				tickets[i].Send(respond(fmt.Sprint(i)))
+			}
+		}
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r})
+		c := dial(t, s)
+		for range frames {
+			c.send("x")
+		}
+		for i := range frames {
+			c.expect(fmt.Sprint(i))
+		}
+		if st := s.Stats(); st.Writes > frames/10 {
+			t.Errorf("%d writes for %d responses of one turn", st.Writes, frames)
+		}
+	})
+}
+
+// More buffers than one writev takes: in one response, and in many.
+func TestMoreBuffersThanOneCallTakes(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		const parts = 5000
+		var want []byte
+		big := Response{Parts: []Part{{Bytes: binary.BigEndian.AppendUint32(nil, 4*parts)}}}
+		for i := range parts {
+			b := binary.BigEndian.AppendUint32(nil, uint32(i))
+			want = append(want, b...)
+			big.Parts = append(big.Parts, Part{Bytes: b}, Part{}) // with empty ones between
+		}
+		var held []Ticket
+		r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
+			if string(frame) == "big" {
+				tk.Send(big)
+				return
+			}
+			if held = append(held, tk); len(held) == 3000 {
+				for _, tk := range held {
+					tk.Send(respond("small"))
+				}
+			}
+		})
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r, InflightMax: 10_000})
+		c := dial(t, s)
+		c.send("big")
+		c.expect(string(want))
+		for range 3000 {
+			c.send("s")
+		}
+		for range 3000 {
+			c.expect("small")
+		}
+	})
+}
+
+// pattern is data in which no two places look alike.
+func pattern(n int) []byte {
+	b := make([]byte, 0, n+8)
+	for i := uint64(0); len(b) < n; i++ {
+		b = binary.LittleEndian.AppendUint64(b, i*0x9E3779B97F4A7C15)
+	}
+	return b[:n]
+}
+
+// Large file ranges to a reader with a small window: partial sendfiles and EAGAIN, headers between, exact bytes at the end.
+func TestSendfile(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		data := pattern(9<<20 + 123)
+		f := tempFile(t, data)
+		ranges := []FileRange{{Pos: 0, Len: 5 << 20}, {Pos: 17, Len: 1}, {Pos: 1 << 20, Len: 8<<20 + 123}, {Pos: 3, Len: 70_000}}
+		var released atomic.Int64
+		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) {
+			var resp Response
+			resp.Release = func() { released.Add(1) }
+			total := int64(0)
+			for _, fr := range ranges {
+				total += fr.Len + 5
+			}
+			resp.Parts = []Part{{Bytes: binary.BigEndian.AppendUint32(nil, uint32(total))}}
+			for _, fr := range ranges {
+				fr.Fd = int(f.Fd())
+				resp.Parts = append(resp.Parts, Part{Bytes: []byte("head:"), File: fr})
+			}
+			tk.Send(resp)
+		})
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r})
+		c := dial(t, s)
+		if err := c.SetReadBuffer(16 << 10); err != nil {
+			t.Fatal(err)
+		}
+		var want []byte
+		for _, fr := range ranges {
+			want = append(want, "head:"...)
+			want = append(want, data[fr.Pos:fr.Pos+fr.Len]...)
+		}
+		c.send("1", "2")
+		for range 2 {
+			if got := c.receive(); got != string(want) {
+				t.Fatalf("%d bytes differ from the %d expected", len(got), len(want))
+			}
+		}
+		eventually(t, "both responses are released", func() bool { return released.Load() == 2 })
+		st := s.Stats()
+		if st.FileBytesOut != 2*int64(len(want)-5*len(ranges)) {
+			t.Errorf("%d bytes sent from files, want %d", st.FileBytesOut, 2*(len(want)-5*len(ranges)))
+		}
+		if st.BytesOut != 2*int64(len(want)+4) {
+			t.Errorf("%d bytes sent, want %d", st.BytesOut, 2*(len(want)+4))
+		}
+	})
+}
+
+func TestFileShorterThanRange(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		f := tempFile(t, make([]byte, 1000))
+		var released atomic.Int64
+		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) {
+			tk.Send(Response{
+				Parts:   []Part{{Bytes: []byte{0, 0, 8, 0}, File: FileRange{Fd: int(f.Fd()), Pos: 10, Len: 2048}}},
+				Release: func() { released.Add(1) },
+			})
+		})
+		s := startServer(t, Options{Impl: impl, Handler: r})
+		c := dial(t, s)
+		c.send("x")
+		if got := len(c.expectEnd()); got != 994 {
+			t.Errorf("got %d bytes before the end, want 994", got)
+		}
+		err := r.nextClose()
+		if !errors.Is(err, ErrFileTruncated) || !strings.Contains(err.Error(), "position 1000, 1058 bytes were left") {
+			t.Errorf("closed with %v", err)
+		}
+		eventually(t, "the response is released", func() bool { return released.Load() == 1 })
+	})
+}
+
+// A peer that goes away in the middle of a sendfile, and a handler that closes then: the file is released once, and not before
+// the last use.
+func TestCloseWhileSendfileInFlight(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		f := tempFile(t, pattern(32<<20))
+		for _, byHandler := range []bool{false, true} {
+			released := make(chan bool, 10)
+			r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) {
+				tk.Send(Response{
+					Parts:   []Part{{Bytes: []byte{2, 0, 0, 0}, File: FileRange{Fd: int(f.Fd()), Len: 32 << 20}}},
+					Release: func() { released <- true },
+				})
+			})
+			s := startServer(t, Options{Impl: impl, Handler: r, OutputBytesMax: 1 << 30})
+			for range 10 {
+				c := dial(t, s)
+				c.send("x", "y", "z")
+				if _, err := io.ReadFull(c, make([]byte, 100_000)); err != nil {
+					t.Fatal(err)
+				}
+				if len(released) != 0 {
+					t.Fatal("released while the peer has read 100,000 bytes of 32 MiB")
+				}
+				conn := testkit.Receive(t, "OnOpen", r.opened)
+				reason := errors.New("enough")
+				if byHandler {
+					conn.Close(reason)
+				} else {
+					_ = c.Close()
+				}
+				for range 3 {
+					testkit.Receive(t, "release", released)
+				}
+				if err := r.nextClose(); byHandler && !errors.Is(err, reason) {
+					t.Errorf("closed with %v, want %v", err, reason)
+				}
+				_ = c.Close()
+			}
+			if len(released) != 0 {
+				t.Errorf("%d responses released twice", len(released))
+			}
+		}
+	})
+}
+
+// A reader that never reads: its queue stops growing, others do not notice, and all is there when it reads at last.
+func TestSlowReaderIsBounded(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		const responses, size, limit = 200, 1 << 20, 4 << 20
+		payload := bytes.Repeat([]byte{'r'}, size)
+		var served atomic.Int64
+		r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
+			if string(frame) == "ping" {
+				tk.Send(respond("pong"))
+				return
+			}
+			served.Add(1)
+			tk.Send(respond(string(payload)))
+		})
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r, OutputBytesMax: limit})
+		slow, other := dial(t, s), dial(t, s)
+		go func() {
+			for range responses {
+				if _, err := slow.Write(framed("big")); err != nil {
+					t.Errorf("write: %v", err)
+				}
+			}
+		}()
+		eventually(t, "reading the slow one pauses", func() bool { return s.Stats().OutputPauses > 0 })
+		for range 100 {
+			other.send("ping")
+			other.expect("pong")
+		}
+		if got := served.Load(); got > responses/2 {
+			t.Errorf("%d requests were served to a peer that reads nothing", got)
+		}
+		if got := s.Stats().BufferBytes; got > limit+2*size {
+			t.Errorf("%d bytes are queued, want at most %d", got, limit+2*size)
+		}
+		for range responses {
+			if got := slow.receive(); len(got) != size {
+				t.Fatalf("got a response of %d bytes, want %d", len(got), size)
+			}
+		}
+	})
+}
+
+// Output that waits for EPOLLOUT goes on although its own connection and others keep the loop busy with input.
+func TestOutputGoesOnUnderInput(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		payload := strings.Repeat("o", 4<<20)
+		r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
+			if string(frame) == "big" {
+				tk.Send(respond(payload))
+			} else {
+				tk.Skip()
+			}
+		})
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r})
+		stop := make(chan bool)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer close(stop)
+		flood := func(c *client) {
+			noise := bytes.Repeat(framed("noise"), 1000)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := c.Write(noise); err != nil {
+					t.Errorf("write: %v", err)
+					return
+				}
+			}
+		}
+		for range 3 {
+			c := dial(t, s)
+			wg.Go(func() { flood(c) })
+		}
+		c := dial(t, s)
+		for range 4 {
+			c.send("big", "noise", "big")
+			c.expect(payload, payload)
+		}
+	})
+}
+
+// A peer that has shut down its sending side still gets the responses it waits for.
+func TestHalfCloseWithPendingReplies(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		tickets := make(chan Ticket, 10)
+		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) { tickets <- tk })
+		s := startServer(t, Options{Impl: impl, Handler: r})
+		for _, partial := range []bool{false, true} {
+			c := dial(t, s)
+			c.send("a", "b")
+			if partial {
+				c.write([]byte{0, 0, 0, 9, 'x'})
+			}
+			a, b := testkit.Receive(t, "ticket", tickets), testkit.Receive(t, "ticket", tickets)
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the server sees the half-close", func() bool {
+				seen := make(chan bool, 1)
+				s.runner.each(func(l *loop) {
+					for c := range l.conns {
+						if c.eof {
+							seen <- true
+						}
+					}
+				})
+				return len(seen) > 0
+			})
+			big := strings.Repeat("B", 8<<20)
+			b.Send(respond(big))
+			a.Send(respond("A"))
+			c.expect("A", big)
+			if rest := c.expectEnd(); len(rest) > 0 {
+				t.Errorf("%d more bytes", len(rest))
+			}
+			err := r.nextClose()
+			if partial && !errors.Is(err, io.ErrUnexpectedEOF) || !partial && err != io.EOF {
+				t.Errorf("partial %v: closed with %v", partial, err)
+			}
+		}
+	})
+}
+
+func TestTicketAfterClose(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		tickets := make(chan Ticket, 10)
+		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) { tickets <- tk })
+		s := startServer(t, Options{Impl: impl, Handler: r})
+		c := dial(t, s)
+		c.send("a", "b", "c")
+		a, b, third := testkit.Receive(t, "ticket", tickets), testkit.Receive(t, "ticket", tickets), testkit.Receive(t, "ticket", tickets)
+		released := make(chan string, 10)
+		resp := func(name string) Response {
+			r := respond(name)
+			r.Release = func() { released <- name }
+			return r
+		}
+		b.Send(resp("b")) // has to wait for a, which will not come in time
+		conn := testkit.Receive(t, "OnOpen", r.opened)
+		conn.Close(nil)
+		if err := r.nextClose(); !errors.Is(err, errClosedByHandler) {
+			t.Errorf("closed with %v", err)
+		}
+		if got := testkit.Receive(t, "release", released); got != "b" {
+			t.Errorf("released %s, want b", got)
+		}
+		a.Send(resp("a"))
+		if got := testkit.Receive(t, "release", released); got != "a" {
+			t.Errorf("released %s, want a", got)
+		}
+		third.Skip()
+		conn.Mute(1)
+		conn.Close(io.EOF)
+		mustPanic(t, func() { a.Send(resp("again")) })
+		if len(released) != 0 {
+			t.Errorf("%d responses were released twice", len(released))
+		}
+	})
+}
+
+func mustPanic(t *testing.T, f func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	f()
+}
