@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+)
+
+// background is the store's goroutine: checkpoints, retention, expiry. It ends with Close.
+func (s *Store) background() {
+	defer s.done.Done()
+	checkpoints := s.ticker(s.o.CheckpointInterval)
+	defer checkpoints.stop()
+	retention := s.ticker(s.o.RetentionInterval)
+	defer retention.stop()
+	for n := 0; ; {
+		select {
+		case <-s.stop:
+			return
+		case <-checkpoints.c:
+			n++
+			// The high watermarks matter to replication only, and are advisory there: every fifth time will do.
+			if err := s.checkpoint(n%5 == 0); err != nil && !errors.Is(err, ErrOffline) {
+				s.log.Warn("checkpoint not written, will be tried again", "error", err)
+			}
+			checkpoints.again()
+		case <-retention.c:
+			s.RunRetention()
+			retention.again()
+		}
+	}
+}
+
+// ticker is a timer that is armed again after the work, so that slow work does not pile up.
+type ticker struct {
+	c        <-chan time.Time
+	interval time.Duration
+	stop     func()
+	again    func()
+}
+
+func (s *Store) ticker(interval time.Duration) ticker {
+	if interval < 0 {
+		return ticker{stop: func() {}, again: func() {}}
+	}
+	t := s.o.Clock.NewTimer(interval)
+	return ticker{c: t.C(), interval: interval, stop: func() { t.Stop() }, again: func() { t.Reset(interval) }}
+}
+
+// Checkpoint writes the recovery points, log starts and high watermarks that have moved. The store does so by itself
+// every CheckpointInterval. Directories that are offline are passed over. Errors: ErrNoSpace, ErrOffline.
+func (s *Store) Checkpoint() error { return s.checkpoint(true) }
+
+func (s *Store) checkpoint(highWatermarks bool) error {
+	var errs []error
+	for _, d := range s.dirs {
+		if d.err() != nil {
+			continue
+		}
+		if err := d.checkpoint(highWatermarks); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// RunRetention deletes segments by age and size in all logs, and forgets idle producers. The store does so by itself every RetentionInterval.
+func (s *Store) RunRetention() {
+	for _, d := range s.dirs {
+		if d.err() != nil {
+			continue
+		}
+		var due []*Log
+		for _, l := range s.logsOf(d) {
+			select {
+			case <-s.stop:
+				return
+			default:
+			}
+			if l.retentionStart() {
+				due = append(due, l)
+			}
+			l.expireProducers()
+		}
+		if len(due) == 0 {
+			continue
+		}
+		// One checkpoint for all: a log start is durable before a segment below it goes.
+		if err := d.checkpoint(false); err != nil {
+			s.log.Warn("retention put off: checkpoint not written", "dir", d.path, "error", err)
+			continue
+		}
+		for _, l := range due {
+			l.dropBelowStart()
+		}
+	}
+}
+
+// DeleteLog removes the log of tp: waiters get ErrClosed, the directory is renamed at once and removed later. It is
+// durable when it returns. Errors: ErrUnknownLog, ErrOffline, ErrNoSpace.
+func (s *Store) DeleteLog(tp TopicPartition) error {
+	s.mu.Lock()
+	l := s.mu.logs[tp]
+	if l == nil {
+		s.mu.Unlock()
+		return fmt.Errorf("%w: %s", ErrUnknownLog, tp)
+	}
+	s.mu.Unlock()
+	l.adminMu.Lock()
+	defer l.adminMu.Unlock()
+	d := l.dir
+	l.fail(fmt.Errorf("%w: %s was deleted", ErrClosed, tp), false)
+	err := d.removePartition(l)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.logs[tp] == l {
+		delete(s.mu.logs, tp)
+		delete(d.logs, tp)
+		delete(d.start, tp)
+	}
+	return nil
+}
+
+// removePartition takes the directory out of the way. The checkpoint lock keeps a checkpoint from writing into a directory of the
+// same name that comes after.
+func (d *logDir) removePartition(l *Log) error {
+	d.ckptMu.Lock()
+	defer d.ckptMu.Unlock()
+	l.shut()
+	l.mu.Lock()
+	onDisk := l.mu.onDisk
+	l.mu.Unlock()
+	if !onDisk {
+		return nil
+	}
+	if err := d.err(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrOffline, d.path, err)
+	}
+	fsys := d.store.o.FS
+	to := filepath.Join(d.path, fmt.Sprintf("%s.%s%s", l.tp, d.store.newID().hex(), deleteSuffix))
+	err := fsys.Rename(l.part.path, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = fsys.SyncDir(d.path)
+	}
+	if err != nil {
+		if isNoSpace(err) {
+			return fmt.Errorf("%w: delete %s: %w", ErrNoSpace, l.tp, err)
+		}
+		d.fail(err)
+		return fmt.Errorf("%w: delete %s: %w", ErrOffline, l.tp, err)
+	}
+	d.store.removeLater(d, to, max(l.cfg.Load().FileDeleteDelayMs, 0))
+	return nil
+}
+
+// removeLater removes a renamed directory after delayMs, and after a checkpoint without it: as long as an old checkpoint could name the
+// partition, the renamed directory is what tells a deletion from a loss.
+func (s *Store) removeLater(d *logDir, path string, delayMs int64) {
+	remove := func() {
+		if err := d.checkpoint(false); err != nil {
+			return // the next start tries again
+		}
+		if err := s.o.FS.RemoveAll(path); err != nil {
+			s.log.Warn("deleted partition not removed, the next start tries again", "path", path, "error", err)
+		}
+	}
+	s.after(d, delayMs, remove)
+}
+
+// after runs a job on a worker of the directory, delayMs from now, unless the store is closed by then.
+func (s *Store) after(d *logDir, delayMs int64, job func()) {
+	guarded := func() {
+		select {
+		case <-s.stop:
+		default:
+			job()
+		}
+	}
+	if delayMs <= 0 {
+		d.sched.Go(guarded)
+		return
+	}
+	s.o.Clock.AfterFunc(time.Duration(delayMs)*time.Millisecond, func() { d.sched.Go(guarded) })
+}
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

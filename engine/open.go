@@ -1,0 +1,476 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weirmq/weir/ioqueue"
+	"github.com/weirmq/weir/record"
+)
+
+// load looks at the partition's directory, once, with the first call that needs it. After a clean shutdown it reads names
+// and the end of the newest segment; else it recovers. It returns why the log cannot be used at all: a log that
+// is merely offline can still be read.
+func (l *Log) load() error {
+	if l.loaded.Load() {
+		return l.unusable()
+	}
+	l.loadMu.Lock()
+	defer l.loadMu.Unlock()
+	if l.loaded.Load() {
+		return l.unusable()
+	}
+	if f := l.failure.Load(); f != nil {
+		return f.err
+	}
+	if err := l.dir.err(); err != nil {
+		return l.offline(err)
+	}
+	if err := l.open(); err != nil {
+		if l.stream != nil {
+			l.stream.Close()
+			l.stream = nil
+		}
+		return l.readError(err)
+	}
+	l.loaded.Store(true)
+	if err := l.dir.err(); err != nil {
+		// The directory failed while this log was being loaded, and may have missed it.
+		_ = l.offline(err)
+	}
+	return l.unusable()
+}
+
+// unusable is set for a log that cannot even be read.
+func (l *Log) unusable() error {
+	if f := l.failure.Load(); f != nil && !f.readable {
+		return f.err
+	}
+	return nil
+}
+
+// opened is what open finds out.
+type opened struct {
+	segs             []*segment
+	logStart, logEnd int64
+	// reindexFrom is where the leader epochs and the indexes of aborted transactions have to be made anew from, else noCap.
+	reindexFrom int64
+	// fault is corruption at logEnd: what lies below can be read.
+	fault error
+	// dirty: bytes were scanned or cut that may not be durable yet.
+	dirty bool
+}
+
+// open builds the log's state from its directory.
+func (l *Log) open() error {
+	cfg := l.cfg.Load()
+	l.mu.producers = newProducerState(producerOptions{
+		FS: l.part.fs, Dir: l.part.path, Logger: l.store.log, ExpirationMs: l.store.o.ProducerExpirationMs,
+	})
+	names, err := l.listDir()
+	if err != nil {
+		return err
+	}
+	o := opened{segs: l.findSegments(names, cfg), logStart: l.start.logStart, reindexFrom: noCap}
+	if len(o.segs) > 0 && o.segs[0].base > o.logStart {
+		o.logStart = o.segs[0].base
+	}
+	if err := l.openEnd(&o, cfg); err != nil {
+		return err
+	}
+	if err := l.openEpochs(&o); err != nil {
+		return err
+	}
+	if err := l.replay(&o); err != nil {
+		return err
+	}
+	l.segs.Store(&o.segs)
+	return l.begin(&o, cfg)
+}
+
+// listDir gives the names in the directory, after the leftovers of a crash are gone. A directory that is missing is an
+// empty log, unless the checkpoints know better.
+func (l *Log) listDir() ([]string, error) {
+	names, err := l.part.fs.List(l.part.path)
+	if isNotExist(err) {
+		if l.start.recoveryPoint > l.start.logStart {
+			return nil, corruptFile(l.part.path, 0, "partition directory", "none",
+				fmt.Sprintf("records up to offset %d, as the recovery point says", l.start.recoveryPoint))
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.mu.onDisk = true
+	if l.part.topicID() == (TopicID{}) {
+		id, err := readPartitionMetadata(l.part.fs, l.part.path)
+		switch {
+		case err == nil:
+			l.part.setTopicID(id, false)
+		case !isNotExist(err):
+			return nil, err
+		}
+	}
+	if names, err = recoverSwaps(l.part.fs, l.part.path, names); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, deletedSuffix) || strings.HasSuffix(name, ".tmp") {
+			if err := removeFile(l.part.fs, l.part.join(name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	l.mu.producers.noteFiles(names)
+	return names, nil
+}
+
+// findSegments describes the segments in order. Those that lie wholly below the log start are being deleted.
+func (l *Log) findSegments(names []string, cfg *LogConfig) []*segment {
+	var bases []int64
+	for _, name := range names {
+		if base, ok := parseSegmentName(name, logSuffix); ok {
+			bases = append(bases, base)
+		}
+	}
+	slices.Sort(bases)
+	for len(bases) > 1 && bases[1] <= l.start.logStart {
+		s := newSegment(l.part, bases[0], 0, cfg.IndexIntervalBytes)
+		l.removeFiles(s, "")
+		bases = bases[1:]
+	}
+	segs := make([]*segment, len(bases))
+	for i, base := range bases {
+		segs[i] = newSegment(l.part, base, 0, cfg.IndexIntervalBytes)
+		segs[i].sealed.Store(i < len(bases)-1)
+	}
+	return segs
+}
+
+// removeFiles removes all files of a segment that nobody uses any more; suffix is what was appended to their names.
+func (l *Log) removeFiles(s *segment, suffix string) {
+	_ = s.file.Close()
+	for _, x := range []*index{s.offsets.Load(), s.times.Load()} {
+		if x != nil {
+			_ = x.file.Close()
+		}
+	}
+	if x := s.txns.Load(); x != nil {
+		_ = x.close()
+	}
+	for _, kind := range segmentSuffixes {
+		path := l.part.join(segmentName(s.base, kind) + suffix)
+		if err := removeFile(l.part.fs, path); err != nil {
+			l.store.log.Warn("file of a deleted segment not removed", "path", path, "error", err)
+		}
+	}
+}
+
+// openEnd finds the log's end: by the checkpoint after a clean shutdown, if the newest segment bears it out, else by recovery.
+func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
+	for _, s := range o.segs {
+		info, err := l.part.fs.Stat(s.path())
+		if err != nil {
+			return err
+		}
+		s.size.Store(info.Size)
+	}
+	if len(o.segs) == 0 {
+		o.logEnd = max(o.logStart, 0)
+		if l.start.recoveryPoint > o.logEnd {
+			o.fault = corruptFile(l.part.path, 0, "segments", "none",
+				fmt.Sprintf("records up to offset %d, as the recovery point says", l.start.recoveryPoint))
+		}
+		return nil
+	}
+	if l.start.clean {
+		end, err := l.openActive(o.segs[len(o.segs)-1])
+		if err == nil && end == l.start.recoveryPoint {
+			o.logEnd = end
+			return nil
+		}
+		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, errBadIndex) {
+			return err
+		}
+		l.store.log.Warn("log does not end where the clean shutdown left it, recovering", "partition", l.tp.String(),
+			"path", o.segs[len(o.segs)-1].path(), "end", end, "want", l.start.recoveryPoint, "error", err)
+	}
+	return l.recover(o, cfg)
+}
+
+// openActive makes the newest segment ready for appends and returns the offset after its last batch. It walks from the
+// last index entry; the CRCs are not checked.
+func (l *Log) openActive(s *segment) (end int64, err error) {
+	if err := s.openIndexesAsActive(); err != nil {
+		return 0, err
+	}
+	pos, next := int64(0), s.base
+	offsets, times := s.offsets.Load(), s.times.Load()
+	if raw, ok, err := offsets.last(); err != nil {
+		return 0, err
+	} else if ok {
+		e := decodeOffsetEntry(raw[:])
+		c := newCursor(s.file, s.path(), e.pos, s.size.Load(), s.base)
+		good := c.startsAt(s.base + int64(e.rel))
+		c.release()
+		if !good {
+			return 0, fmt.Errorf("%w: %s: entry %d at byte %d", errBadIndex, offsets.file.Name(), s.base+int64(e.rel), e.pos)
+		}
+		pos = e.pos
+	}
+	if raw, ok, err := times.last(); err != nil {
+		return 0, err
+	} else if ok {
+		e := decodeTimeEntry(raw[:])
+		if good, err := s.checkTimeEntry(e); err != nil || !good {
+			return 0, errors.Join(fmt.Errorf("%w: %s: entry %d", errBadIndex, times.file.Name(), e.timestamp), err)
+		}
+		s.maxTimestamp.Store(e.timestamp)
+		s.maxTimestampOffset.Store(s.base + int64(e.rel))
+		s.lastTimeEntry = e.timestamp
+	}
+	next, err = s.walkActive(pos, next)
+	if err != nil {
+		return 0, err
+	}
+	s.createdMs = l.store.nowMs()
+	s.timesKnown.Store(true)
+	return next, nil
+}
+
+// walkActive brings the writer's state of an active segment up to its end, from an indexed batch at pos.
+func (s *segment) walkActive(pos, next int64) (int64, error) {
+	if err := s.readFirstTimestamp(); err != nil {
+		return 0, err
+	}
+	c := newCursor(s.file, s.path(), pos, s.size.Load(), s.base)
+	defer c.release()
+	s.sinceEntry = 0
+	for c.advance() {
+		if ts := c.cur.MaxTimestamp(); ts > s.maxTimestamp.Load() {
+			s.maxTimestampOffset.Store(c.cur.LastOffset())
+			s.maxTimestamp.Store(ts)
+		}
+		s.sinceEntry += int64(c.cur.Size())
+		next = c.cur.NextOffset()
+	}
+	return next, c.err
+}
+
+// readFirstTimestamp reads the first batch's header.
+func (s *segment) readFirstTimestamp() error {
+	if s.size.Load() == 0 || s.firstTimestamp.Load() != noTimestamp {
+		return nil
+	}
+	c := newCursor(s.file, s.path(), 0, s.size.Load(), s.base)
+	defer c.release()
+	if c.advance() {
+		s.firstTimestamp.Store(c.cur.MaxTimestamp())
+	}
+	return c.err
+}
+
+// openIndexesAsActive opens the indexes for appending. Missing ones of an empty segment are new ones.
+func (s *segment) openIndexesAsActive() error {
+	if s.size.Load() == 0 {
+		s.resetIndexes()
+		return nil
+	}
+	offsets, err := openIndex(newSegFile(s.dir, segmentName(s.base, indexSuffix)), offsetEntryBytes)
+	if err == nil {
+		var times *index
+		if times, err = openIndex(newSegFile(s.dir, segmentName(s.base, timeIndexSuffix)), timeEntryBytes); err == nil {
+			s.times.Store(times)
+			s.offsets.Store(offsets)
+			return nil
+		}
+	}
+	if isNotExist(err) {
+		err = fmt.Errorf("%w: %w", errBadIndex, err)
+	}
+	return err
+}
+
+// openEpochs reads the leader epochs and makes them fit the log. A damaged list is rebuilt from the batches.
+func (l *Log) openEpochs(o *opened) error {
+	path := l.part.join(leaderEpochCheckpointName)
+	c, err := openEpochCache(l.part.fs, path)
+	if errors.Is(err, ErrCorrupt) {
+		l.store.log.Warn("leader epochs damaged, rebuilding them from the log", "partition", l.tp.String(), "error", err)
+		c = &epochCache{fs: l.part.fs, path: path}
+		o.reindexFrom = o.logStart
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	l.epochs = c
+	c.truncateFromEnd(o.logEnd)
+	if o.logStart > 0 {
+		c.truncateFromStart(o.logStart)
+	}
+	return nil
+}
+
+// replay restores the producer state, and above reindexFrom the leader epochs and the indexes of aborted transactions.
+func (l *Log) replay(o *opened) error {
+	if !l.mu.onDisk {
+		return nil
+	}
+	nowMs := l.store.nowMs()
+	// A snapshot above reindexFrom would skip the transactions whose entries have to be written again.
+	from, err := l.mu.producers.reload(o.logStart, min(o.logEnd, max(o.reindexFrom, o.logStart)), nowMs)
+	if err != nil {
+		return err
+	}
+	return l.replayRange(o.segs, from, o.logEnd, nowMs)
+}
+
+// replayRange passes the batches of [from, end) to the producer state and the epochs.
+func (l *Log) replayRange(segs []*segment, from, end, nowMs int64) error {
+	for i, s := range segs {
+		if i+1 < len(segs) && segs[i+1].base <= from {
+			continue
+		}
+		c, err := s.seek(from, s.size.Load())
+		if err != nil {
+			return err
+		}
+		for c.advance() && c.cur.BaseOffset() < end {
+			if c.cur.LastOffset() < from {
+				continue
+			}
+			l.epochs.assign(c.cur.PartitionLeaderEpoch(), c.cur.BaseOffset())
+			if c.cur.ProducerID() < 0 {
+				continue
+			}
+			b := c.cur.Batch
+			if b.IsControl() {
+				if b, err = readBatch(s, c.cur); err != nil {
+					break
+				}
+			}
+			if err = l.noteProducerLocked(b, s, nowMs); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			err = c.err
+		}
+		c.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readBatch reads a whole batch whose header was checked.
+func readBatch(s *segment, b batchAt) (record.Batch, error) {
+	buf := make([]byte, b.Size())
+	if err := readFull(s.file, buf, b.pos); err != nil {
+		return nil, fmt.Errorf("read batch at byte %d of %s: %w", b.pos, s.path(), err)
+	}
+	return buf, nil
+}
+
+// begin sets the offsets and starts the fsync stream.
+func (l *Log) begin(o *opened, cfg *LogConfig) error {
+	so := cfg.streamOptions()
+	so.InitialEnd, so.OnDurable = o.logEnd, l.onDurable
+	l.stream = l.dir.sched.NewStream(so)
+	end := place{segment: o.logEnd, pos: 0}
+	if seg := l.active(); seg != nil {
+		l.stream.SetFile(seg.file)
+		end = place{segment: seg.base, pos: seg.size.Load()}
+	}
+	v := offsetView{logEndAt: end, durableAt: end, highWatermarkAt: end, lastStableAt: end}
+	v.Offsets = Offsets{LogStart: o.logStart, LastStable: o.logEnd, HighWatermark: o.logEnd, Durable: o.logEnd, LogEnd: o.logEnd}
+	if l.replicated.Load() {
+		v.HighWatermark = min(max(l.start.highWatermark, o.logStart), o.logEnd)
+		v.highWatermarkAt = unknownPlace
+	}
+	v.LastStable, v.lastStableAt = v.HighWatermark, v.highWatermarkAt
+	if first, ok := l.firstUnstableLocked(v.HighWatermark); ok && first < v.LastStable {
+		v.LastStable, v.lastStableAt = max(first, v.LogStart), unknownPlace
+	}
+	l.off.reset(v)
+	l.mu.snapshotAt = 0
+	if o.dirty && o.fault == nil {
+		// A killed process leaves bytes in the page cache that a later power cut would take; they were just read as good.
+		if err := l.settleRecovered(o); err != nil {
+			return err
+		}
+	}
+	if o.fault != nil {
+		_ = l.offline(o.fault)
+	}
+	return nil
+}
+
+// flushForClose makes everything durable that a clean start relies on.
+func (l *Log) flushForClose() error {
+	l.adminMu.Lock()
+	defer l.adminMu.Unlock()
+	if !l.loaded.Load() || l.failure.Load() != nil {
+		return nil
+	}
+	v := l.off.load()
+	if v.Durable < v.LogEnd || l.stream.UnsyncedBytes() > 0 {
+		if err := l.stream.SyncNow(); err != nil && !errors.Is(err, ioqueue.ErrClosed) {
+			return l.ioError(err)
+		}
+	}
+	if err := l.part.writeMetadata(); err != nil && l.mu.onDisk {
+		return l.ioError(err)
+	}
+	l.mu.Lock()
+	seg := l.active()
+	if seg != nil && !seg.sealed.Load() {
+		seg.noteTime()
+		_ = seg.offsets.Load().flush()
+		_ = seg.times.Load().flush()
+	}
+	changed := l.counters.appendedBytes.Load() > 0
+	snapshot := l.mu.producers.prepareSnapshot(l.off.load().LogEnd)
+	l.mu.Unlock()
+	if changed {
+		if err := l.mu.producers.writeSnapshot(snapshot); err != nil {
+			l.store.log.Warn("producer snapshot not written", "partition", l.tp.String(), "error", err)
+		}
+	}
+	return l.settle()
+}
+
+// shut ends the use of the log's files, without flushing anything.
+func (l *Log) shut() {
+	l.fail(fmt.Errorf("%w: %s", ErrClosed, l.tp), false)
+	l.loadMu.Lock()
+	defer l.loadMu.Unlock()
+	if l.stream != nil {
+		l.stream.Close()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.producers != nil {
+		// Jobs that still hold a snapshot must not write it: another log may live in a directory of this name.
+		l.mu.producers.snapshots.Lock()
+		l.mu.producers.snapshots.generation++
+		l.mu.producers.snapshots.Unlock()
+	}
+	l.part.setTopicID(l.part.topicID(), false)
+	for _, s := range l.segments() {
+		_ = s.file.Close()
+		for _, x := range []*index{s.offsets.Load(), s.times.Load()} {
+			if x != nil {
+				_ = x.file.Close()
+			}
+		}
+		if x := s.txns.Load(); x != nil {
+			_ = x.close()
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weirmq/weir/ioqueue"
+)
+
+// readRetries is how often a read that met a truncation starts over.
+const readRetries = 8
+
+// Read finds the batches from offset on; it copies no record bytes. An offset inside a batch returns the whole batch.
+// At the bound of the isolation the result is empty. The caller must call ReadResult.Release.
+// Errors: ErrOffsetOutOfRange (the result still holds the offsets), ErrOffline (with ErrCorrupt, path and position where
+// the log is damaged), ErrClosed. A log that is offline for appends still reads.
+func (l *Log) Read(offset int64, o ReadOptions) (ReadResult, error) {
+	if err := l.load(); err != nil {
+		return ReadResult{}, err
+	}
+	l.counters.reads.Add(1)
+	for try := 0; ; try++ {
+		cuts := l.cuts.Load()
+		res, err := l.read(offset, o)
+		if err == nil || errors.Is(err, ErrOffsetOutOfRange) {
+			return res, err
+		}
+		res.Release()
+		if l.changedUnder(cuts, offset) && try < readRetries {
+			continue
+		}
+		return res, l.readError(err)
+	}
+}
+
+// changedUnder says whether a read that failed may have met a truncation or a deletion. It waits for one under way.
+func (l *Log) changedUnder(cuts, offset int64) bool {
+	if cuts&1 == 1 || l.cuts.Load() != cuts {
+		l.mu.Lock()
+		//lint:ignore SA2001 the truncation holds the lock until it is over
+		l.mu.Unlock()
+		return true
+	}
+	return offset < l.off.load().LogStart
+}
+
+func (l *Log) read(offset int64, o ReadOptions) (ReadResult, error) {
+	v := l.off.load()
+	res := ReadResult{NextOffset: offset, HighWatermark: v.HighWatermark, LastStable: v.LastStable, LogStart: v.LogStart}
+	if offset < v.LogStart || offset > v.LogEnd {
+		return res, fmt.Errorf("%w: %s: got %d, the log has %d to %d", ErrOffsetOutOfRange, l.tp, offset, v.LogStart, v.LogEnd)
+	}
+	limit, at := v.limit(o.Isolation, l.cfg.Load().Fsync == ioqueue.PolicyCommit)
+	if offset >= limit || (o.MaxBytes <= 0 && !o.MinOneBatch) {
+		return res, nil
+	}
+	segs := l.segments()
+	for i := floorSegment(segs, offset); i >= 0 && i < len(segs); i++ {
+		more, err := l.readSegment(segs, i, limit, at, o, &res)
+		if err != nil {
+			return res, err
+		}
+		if !more {
+			break
+		}
+	}
+	if o.Isolation == ReadCommitted && len(res.Spans) > 0 {
+		var err error
+		if res.Aborted, err = abortedIn(segs, offset, res.NextOffset); err != nil {
+			return res, err
+		}
+	}
+	return res, nil
+}
+
+// floorSegment is the index of the last segment whose base is at most offset, -1 for none.
+func floorSegment(segs []*segment, offset int64) int {
+	i, found := slices.BinarySearchFunc(segs, offset, func(s *segment, offset int64) int { return cmp.Compare(s.base, offset) })
+	if found {
+		return i
+	}
+	return i - 1
+}
+
+// readSegment adds what segment i gives from res.NextOffset on. more says that the next segment may follow.
+func (l *Log) readSegment(segs []*segment, i int, limit int64, at place, o ReadOptions, res *ReadResult) (more bool, err error) {
+	s := segs[i]
+	if s.base >= limit {
+		return false, nil
+	}
+	end, err := readEnd(segs, i, limit, at)
+	if err != nil {
+		return false, err
+	}
+	first, ok, err := s.locate(res.NextOffset, end)
+	if err != nil {
+		return false, err
+	}
+	last := i == len(segs)-1
+	if !ok {
+		// Nothing up to the next segment: compaction has removed it.
+		if !last {
+			res.NextOffset = max(res.NextOffset, segs[i+1].base)
+		}
+		return !last, nil
+	}
+	if first.baseOffset >= limit {
+		return false, nil
+	}
+	room := o.MaxBytes - res.Bytes
+	upTo, next := end, limit
+	switch {
+	case end-first.pos <= room:
+		if !last && segs[i+1].base <= limit {
+			next = segs[i+1].base
+		}
+	case first.end-first.pos > room:
+		if !o.MinOneBatch || res.Bytes > 0 {
+			return false, nil
+		}
+		upTo, next = first.end, first.lastOffset+1
+	default:
+		if upTo, next, err = s.cutBefore(first, first.pos+room); err != nil {
+			return false, err
+		}
+	}
+	ref, err := s.file.ref()
+	if err != nil {
+		return false, err
+	}
+	res.Spans = append(res.Spans, Span{File: ref, Pos: first.pos, Len: upTo - first.pos})
+	res.Bytes += upTo - first.pos
+	res.NextOffset = next
+	return upTo == end && next < limit, nil
+}
+
+// readEnd is the position in segment i at which a read up to the offset limit ends.
+func readEnd(segs []*segment, i int, limit int64, at place) (int64, error) {
+	s := segs[i]
+	if i+1 < len(segs) && segs[i+1].base <= limit {
+		return s.size.Load(), nil
+	}
+	if at.pos >= 0 && at.segment == s.base {
+		return at.pos, nil
+	}
+	if at.pos >= 0 && at.segment > s.base {
+		return s.size.Load(), nil // the list is older than the offsets; the segment is sealed by now
+	}
+	size := s.size.Load()
+	b, ok, err := s.locate(limit, size)
+	if err != nil {
+		return 0, err
+	}
+	if ok {
+		return b.pos, nil
+	}
+	return size, nil
+}
+
+// abortedIn collects the aborted transactions that overlap [offset, end), by first offset.
+func abortedIn(segs []*segment, offset, end int64) (txns []AbortedTxn, err error) {
+	for i := max(floorSegment(segs, offset), 0); i < len(segs); i++ {
+		x, err := segs[i].txnIndex()
+		if err != nil {
+			return nil, err
+		}
+		var complete bool
+		if txns, complete = x.collect(txns, offset, end); complete {
+			break
+		}
+	}
+	slices.SortFunc(txns, func(a, b AbortedTxn) int { return cmp.Compare(a.FirstOffset, b.FirstOffset) })
+	return txns, nil
+}

@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"fmt"
+)
+
+// TruncateTo drops everything at and above offset, or more where offset lies inside a batch: the whole batch goes.
+// Durable when it returns. Waiters for what is gone get ErrOffsetOutOfRange.
+// Errors: ErrOffsetOutOfRange (below the log start), ErrOffline, ErrNoSpace, ErrClosed.
+func (l *Log) TruncateTo(offset int64) error {
+	if err := l.load(); err != nil {
+		return err
+	}
+	l.adminMu.Lock()
+	defer l.adminMu.Unlock()
+	if f := l.failure.Load(); f != nil {
+		return f.err
+	}
+	v := l.off.load()
+	if offset >= v.LogEnd {
+		return nil
+	}
+	if offset < v.LogStart {
+		return fmt.Errorf("%w: %s: truncate to %d, the log starts at %d", ErrOffsetOutOfRange, l.tp, offset, v.LogStart)
+	}
+	end, err := l.batchStart(offset)
+	if err != nil {
+		return l.readError(err)
+	}
+	// First the recovery point: from here on a crash may leave a log that ends at end, and that must not look like a loss.
+	l.recoveryCap.Store(end)
+	defer l.recoveryCap.Store(noCap)
+	if err := l.dir.checkpoint(false); err != nil {
+		return err
+	}
+	dropped, err := l.cutTo(end)
+	if err != nil {
+		return err
+	}
+	l.wakeTruncated(end)
+	return l.finishTruncation(dropped)
+}
+
+// batchStart is offset, or the base of the batch it lies in.
+func (l *Log) batchStart(offset int64) (int64, error) {
+	segs := l.segments()
+	i := floorSegment(segs, offset)
+	if i < 0 {
+		return offset, nil
+	}
+	b, ok, err := segs[i].locate(offset, segs[i].size.Load())
+	if err != nil || !ok {
+		return offset, err
+	}
+	return min(offset, b.baseOffset), nil
+}
+
+// cutTo changes files and state, with appends shut out, and returns the segments that left the log.
+func (l *Log) cutTo(end int64) (dropped []*segment, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cuts.Add(1)
+	defer l.cuts.Add(1)
+	segs := l.segments()
+	i := max(floorSegment(segs, end), 0)
+	if segs[i].base == end && i > 0 {
+		i-- // nothing of this one stays; the one before becomes active again
+	}
+	s := segs[i]
+	pos := s.size.Load()
+	if b, ok, err := s.locate(end, pos); err != nil {
+		return nil, l.readError(err)
+	} else if ok {
+		pos = b.pos
+	}
+	dropped = segs[i+1:]
+	for j := len(segs) - 1; j > i; j-- {
+		if err := retireSegment(segs[j]); err != nil && !isNotExist(err) {
+			return nil, l.ioError(err)
+		}
+	}
+	if len(dropped) > 0 {
+		if err := l.part.fs.SyncDir(l.part.path); err != nil {
+			return nil, l.ioError(fmt.Errorf("sync %s: %w", l.part.path, err))
+		}
+	}
+	cut, err := l.cutSegment(s, pos)
+	if err != nil {
+		return nil, l.ioError(fmt.Errorf("truncate %s to byte %d: %w", s.path(), pos, err))
+	}
+	l.setSegments(append(append([]*segment(nil), segs[:i]...), cut))
+	l.stream.TruncateTo(cut.file, end)
+	return dropped, l.restateLocked(end, place{segment: cut.base, pos: pos})
+}
+
+// cutSegment cuts the file, and gives a new active segment for it: readers of the old one are told by cuts.
+func (l *Log) cutSegment(s *segment, pos int64) (*segment, error) {
+	if err := s.file.Truncate(pos); err != nil {
+		return nil, err
+	}
+	t := newSegment(l.part, s.base, pos, l.cfg.Load().IndexIntervalBytes)
+	_ = t.file.Close()
+	t.file = s.file
+	if x, err := s.txnIndex(); err == nil {
+		if err := x.truncateTo(l.endOf(s, pos)); err != nil {
+			return nil, err
+		}
+		t.txns.Store(x)
+	}
+	// The indexes are made anew from what is left; truncations are rare and this is the one way that cannot be wrong.
+	t.resetIndexes()
+	c := newCursor(t.file, t.path(), 0, pos, t.base)
+	defer c.release()
+	for c.advance() {
+		t.note(c.cur.Batch, c.cur.pos)
+	}
+	t.createdMs = l.store.nowMs()
+	t.timesKnown.Store(true)
+	return t, c.err
+}
+
+// endOf is the offset after the last batch that ends at or before pos.
+func (l *Log) endOf(s *segment, pos int64) int64 {
+	c := newCursor(s.file, s.path(), 0, pos, s.base)
+	defer c.release()
+	end := s.base
+	for c.advance() {
+		end = c.cur.NextOffset()
+	}
+	return end
+}
+
+// restateLocked makes producers, epochs and offsets those of a log that ends at end.
+func (l *Log) restateLocked(end int64, at place) error {
+	v := *l.off.load()
+	nowMs := l.store.nowMs()
+	l.epochs.truncateFromEnd(end)
+	from, err := l.mu.producers.reload(v.LogStart, end, nowMs)
+	if err != nil {
+		return l.ioError(err)
+	}
+	if err := l.replayRange(l.segments(), from, end, nowMs); err != nil {
+		return l.readError(err)
+	}
+	v.LogEnd, v.logEndAt = end, at
+	if v.Durable >= end {
+		v.Durable, v.durableAt = end, at
+	}
+	if v.HighWatermark >= end {
+		v.HighWatermark, v.highWatermarkAt = end, at
+	}
+	v.LastStable, v.lastStableAt = min(v.LastStable, v.HighWatermark), unknownPlace
+	if first, ok := l.firstUnstableLocked(v.HighWatermark); ok {
+		v.LastStable = max(min(v.LastStable, first), v.LogStart)
+	} else {
+		v.LastStable, v.lastStableAt = v.HighWatermark, v.highWatermarkAt
+	}
+	l.off.reset(v)
+	return nil
+}
+
+// finishTruncation makes the cut durable and removes what was cut off.
+func (l *Log) finishTruncation(dropped []*segment) error {
+	for _, s := range dropped {
+		l.stream.Drop(s.file)
+	}
+	if err := l.stream.SyncNow(); err != nil {
+		return l.ioError(err)
+	}
+	if err := l.epochs.flush(); err != nil {
+		return l.ioError(err)
+	}
+	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
+		if f := l.failure.Load(); f == nil || f.readable {
+			for _, s := range dropped {
+				l.removeFiles(s, deletedSuffix)
+			}
+		}
+	})
+	return nil
+}
+
+// TruncateFullyAndStartAt drops everything and continues at offset, for a follower whose log lies below the leader's
+// start. Durable when it returns. Errors: ErrOffline, ErrNoSpace, ErrClosed.
+func (l *Log) TruncateFullyAndStartAt(offset int64) error {
+	if err := l.load(); err != nil {
+		return err
+	}
+	if offset < 0 {
+		return fmt.Errorf("%w: %s: start at %d", ErrOffsetOutOfRange, l.tp, offset)
+	}
+	l.adminMu.Lock()
+	defer l.adminMu.Unlock()
+	if f := l.failure.Load(); f != nil {
+		return f.err
+	}
+	// The checkpoints first: with a log start above everything, recovery takes what it finds for deleted.
+	l.restartAt.Store(offset)
+	defer l.restartAt.Store(-1)
+	if err := l.dir.checkpoint(false); err != nil {
+		return err
+	}
+	dropped, err := l.replaceAll(offset)
+	if err != nil {
+		return err
+	}
+	l.wakeTruncated(-1)
+	return l.finishTruncation(dropped)
+}
+
+func (l *Log) replaceAll(offset int64) (dropped []*segment, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cuts.Add(1)
+	defer l.cuts.Add(1)
+	dropped = l.segments()
+	for j := len(dropped) - 1; j >= 0; j-- {
+		if err := retireSegment(dropped[j]); err != nil && !isNotExist(err) {
+			return nil, l.ioError(err)
+		}
+	}
+	if l.mu.onDisk {
+		if err := l.mu.producers.removeAllSnapshots(); err != nil {
+			return nil, l.ioError(err)
+		}
+		if err := l.part.fs.SyncDir(l.part.path); err != nil {
+			return nil, l.ioError(fmt.Errorf("sync %s: %w", l.part.path, err))
+		}
+	}
+	l.mu.producers.clear()
+	l.epochs.clear()
+	l.setSegments(nil)
+	seg, err := l.addSegmentLocked(offset, l.cfg.Load(), l.store.nowMs())
+	if err != nil {
+		return nil, l.offline(err) // the old records are gone; the next start begins at offset
+	}
+	l.stream.TruncateTo(seg.file, offset)
+	l.openTxns.Store(false)
+	at := place{segment: offset}
+	v := offsetView{logEndAt: at, durableAt: at, highWatermarkAt: at, lastStableAt: at}
+	v.Offsets = Offsets{LogStart: offset, LastStable: offset, HighWatermark: offset, Durable: offset, LogEnd: offset}
+	l.off.reset(v)
+	return dropped, nil
+}
