@@ -67,6 +67,8 @@ func errorTable() []errorMapping {
 		{cluster.ErrUnknownBroker, protocol.ErrInvalidRequest},
 		{cluster.ErrStopped, protocol.ErrNotController},
 		{cluster.ErrNotLeader, protocol.ErrNotController},
+		{cluster.ErrBusy, protocol.ErrRequestTimedOut},
+		{cluster.ErrNoSpace, protocol.ErrKafkaStorageError},
 		{cluster.ErrFailed, protocol.ErrKafkaStorageError},
 		{cluster.ErrCorrupt, protocol.ErrKafkaStorageError},
 		{cluster.ErrMissing, protocol.ErrKafkaStorageError},
