@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"github.com/weirmq/weir/ioqueue"
 )
@@ -28,7 +29,7 @@ func (l *Log) Read(offset int64, o ReadOptions) (ReadResult, error) {
 			return res, err
 		}
 		res.Release()
-		if l.changedUnder(cuts, offset) && try < readRetries {
+		if (l.changedUnder(cuts, offset) || fileGone(err)) && try < readRetries {
 			continue
 		}
 		return res, l.readError(err)
@@ -45,6 +46,9 @@ func (l *Log) changedUnder(cuts, offset int64) bool {
 	}
 	return offset < l.off.load().LogStart
 }
+
+// fileGone says that a segment was removed after it was found in the list; the list of now has what replaced it.
+func fileGone(err error) bool { return errors.Is(err, syscall.EBADF) || isNotExist(err) }
 
 func (l *Log) read(offset int64, o ReadOptions) (ReadResult, error) {
 	v := l.off.load()

@@ -43,6 +43,13 @@ type StoreOptions struct {
 	// RetentionInterval is how often retention looks at the logs (log.retention.check.interval.ms); negative is never.
 	// Default: 5 min.
 	RetentionInterval time.Duration
+	// CleanerBackoff is log.cleaner.backoff.ms, the wait between looks for something to compact; negative switches compaction
+	// off. Default: 15 s.
+	CleanerBackoff time.Duration
+	// CleanerDedupeBytes is log.cleaner.dedupe.buffer.size. Default: 128 MiB.
+	CleanerDedupeBytes int64
+	// CleanerIOBytesPerSecond is log.cleaner.io.max.bytes.per.second. Default: 0, no limit.
+	CleanerIOBytesPerSecond int64
 	// ProducerExpirationMs is producer.id.expiration.ms. Default: 86,400,000.
 	ProducerExpirationMs int64
 	// Config gives a topic's configuration for logs that are found at start, before CreateLog or UpdateConfig name one.
@@ -105,8 +112,9 @@ type Store struct {
 	// leftovers are removals that wait until the store is open.
 	leftovers []func()
 
+	cleaner *cleaner // nil when compaction is off
+
 	stop   chan struct{}
-	wake   chan struct{}
 	done   sync.WaitGroup
 	randMu sync.Mutex
 	rand   *rand.Rand
@@ -128,7 +136,7 @@ func OpenStore(o StoreOptions) (*Store, error) {
 	}
 	s := &Store{
 		o: o, log: o.Logger, pool: vfs.NewPool(o.FS, o.OpenFilesMax), failedDirs: map[string]error{},
-		stop: make(chan struct{}), wake: make(chan struct{}, 1), rand: rand.New(rand.NewPCG(o.Seed, 0x656e67696e65)),
+		stop: make(chan struct{}), rand: rand.New(rand.NewPCG(o.Seed, 0x656e67696e65)),
 	}
 	s.mu.logs = map[TopicPartition]*Log{}
 	err := s.openDirs()
@@ -146,7 +154,33 @@ func OpenStore(o StoreOptions) (*Store, error) {
 	s.leftovers = nil
 	s.done.Add(1)
 	go s.background()
+	s.startCleaner()
 	return s, nil
+}
+
+func (s *Store) startCleaner() {
+	if s.o.CleanerBackoff < 0 {
+		return
+	}
+	s.cleaner = newCleaner(cleanerOptions{
+		FS: s.o.FS, Clock: s.o.Clock, Logger: s.log, DedupeBytesMax: s.o.CleanerDedupeBytes,
+		IOBytesPerSecond: s.o.CleanerIOBytesPerSecond, Backoff: s.o.CleanerBackoff,
+		Logs: func() (logs []cleanerLog) {
+			for _, l := range s.Logs() {
+				logs = append(logs, l)
+			}
+			return logs
+		},
+	})
+	s.cleaner.start()
+}
+
+func (s *Store) stopBackground() {
+	close(s.stop)
+	if s.cleaner != nil {
+		s.cleaner.stop()
+	}
+	s.done.Wait()
 }
 
 func (s *Store) openDirs() error {
@@ -447,8 +481,7 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.mu.closed = true
 	s.mu.Unlock()
-	close(s.stop)
-	s.done.Wait()
+	s.stopBackground()
 	errs := make([]error, len(s.dirs))
 	var wg sync.WaitGroup
 	for i, d := range s.dirs {
@@ -518,8 +551,7 @@ func (s *Store) crash() {
 	s.mu.Lock()
 	s.mu.closed = true
 	s.mu.Unlock()
-	close(s.stop)
-	s.done.Wait()
+	s.stopBackground()
 	for _, d := range s.dirs {
 		for _, l := range s.logsOf(d) {
 			l.shut()

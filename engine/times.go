@@ -86,7 +86,7 @@ func (l *Log) searchTimes(search func(*offsetView) (TimestampOffset, error)) (Ti
 		if err == nil {
 			return r, nil
 		}
-		if l.changedUnder(cuts, v.LogStart) && try < readRetries {
+		if (l.changedUnder(cuts, v.LogStart) || fileGone(err)) && try < readRetries {
 			continue
 		}
 		return nothingFound, l.readError(err)

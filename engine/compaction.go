@@ -1,0 +1,81 @@
+package engine
+
+import "fmt"
+
+var _ cleanerLog = (*Log)(nil)
+
+// checkpointDir implements cleanerLog.
+func (l *Log) checkpointDir() string { return l.dir.path }
+
+// cleanerView implements cleanerLog.
+func (l *Log) cleanerView() (cleanerView, error) {
+	if err := l.load(); err != nil {
+		return cleanerView{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.failure.Load(); f != nil {
+		return cleanerView{}, f.err
+	}
+	v := l.off.load()
+	view := cleanerView{activeFirstMs: noTimestamp, logStart: v.LogStart, lastStable: v.LastStable, sealedEnd: v.LogStart}
+	segs := l.segments()
+	if n := len(segs); n > 0 {
+		active := segs[n-1]
+		view.sealed, view.sealedEnd, view.activeFirstMs = segs[:n-1], active.base, active.firstTimestamp.Load()
+	}
+	view.producers = l.mu.producers.activeProducers()
+	return view, nil
+}
+
+// abortedIn implements cleanerLog.
+func (l *Log) abortedIn(from, to int64) ([]AbortedTxn, error) {
+	return abortedIn(l.segments(), from, to)
+}
+
+// swapSegments implements cleanerLog. Readers that have found an old segment go on with it under its new name.
+func (l *Log) swapSegments(old []*segment, size int64) error {
+	l.adminMu.Lock()
+	defer l.adminMu.Unlock()
+	if f := l.failure.Load(); f != nil {
+		return fmt.Errorf("%w: %w", errCleaningStopped, f.err)
+	}
+	segs := l.segments()
+	at := floorSegment(segs, old[0].base)
+	if at < 0 || at+len(old) >= len(segs) {
+		return errCleaningStopped
+	}
+	for i, s := range old {
+		if segs[at+i] != s {
+			return errCleaningStopped
+		}
+	}
+	for _, s := range old {
+		// The swap keeps no unsynced source: what replaces it is on disk.
+		l.stream.Drop(s.file)
+	}
+	if err := decideSwap(l.part.fs, l.part.path, old[0].base); err != nil {
+		return l.ioError(err)
+	}
+	if err := completeSwap(l.part.fs, l.part.path, old); err != nil {
+		// The swap is decided: the next start completes it.
+		return l.ioError(err)
+	}
+	next := newSegment(l.part, old[0].base, size, l.cfg.Load().IndexIntervalBytes)
+	next.sealed.Store(true)
+	next.txns.Store(newTxnIndex(l.part.fs, l.part.join(segmentName(next.base, txnIndexSuffix))))
+	l.mu.Lock()
+	// Appends may have added segments meanwhile; only adminMu's holder takes any away.
+	segs = l.segments()
+	list := append(append(append([]*segment(nil), segs[:at]...), next), segs[at+len(old):]...)
+	l.setSegments(list)
+	l.mu.Unlock()
+	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
+		if f := l.failure.Load(); f == nil || f.readable {
+			for _, s := range old {
+				l.removeFiles(s, deletedSuffix)
+			}
+		}
+	})
+	return nil
+}
