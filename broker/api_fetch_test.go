@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,9 @@ func TestClosedConnectionLetsItsFetchGo(t *testing.T) {
 	req.MaxWaitMillis = 600_000
 	c.send(req, fetchVersion)
 	testkit.Eventually(t, "the fetch to park", func() bool { return tb.parked() == 1 })
+	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil { // a reset: a mere end of input may still want its answer
+		t.Fatal(err)
+	}
 	c.conn.Close()
 	testkit.Eventually(t, "the fetch to go", func() bool { return tb.parked() == 0 && tb.wheel.Len() == 0 })
 	tb.dial().mustProduce("t", batchOf("a"))

@@ -37,8 +37,8 @@ func TestFranzGo(t *testing.T) {
 }
 
 func roundTrip(t *testing.T, tb *testBroker, policy string) {
-	const partitions, each = 3, 2000
-	tb.createTopic("t", partitions, map[string]string{"fsync.policy": policy, "segment.bytes": "262144"})
+	const partitions, each = 3, 4000
+	tb.createTopic("t", partitions, map[string]string{"fsync.policy": policy, "segment.bytes": "1048576"})
 	ctx, cancel := context.WithTimeout(t.Context(), testkit.Deadline)
 	defer cancel()
 	for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {

@@ -146,7 +146,7 @@ func TestFetchSession(t *testing.T) {
 	check("added speaks", s.fetch(nil), "3:e")
 	check("errors repeat", s.fetch(map[int32]int64{2: 9, 3: 1}), "2:OFFSET_OUT_OF_RANGE")
 	check("errors repeat", s.fetch(nil), "2:OFFSET_OUT_OF_RANGE")
-	check("unknown partition", s.fetch(map[int32]int64{2: 0, 50: 0}), "50:UNKNOWN_TOPIC_OR_PARTITION 2:")
+	check("unknown partition", s.fetch(map[int32]int64{2: 0, 50: 0}), "2: 50:UNKNOWN_TOPIC_OR_PARTITION")
 	check("and forgotten", s.fetch(nil, 50), "")
 
 	// A request that waits, in a session, is woken by any partition of it.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"testing"
@@ -56,6 +57,9 @@ func TestPowerCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fs := vfs.NewMem(vfs.MemOptions{})
 			const dir = "/data"
+			if err := errors.Join(fs.MkdirAll(dir), fs.SyncDir("/")); err != nil {
+				t.Fatal(err)
+			}
 			overrides := map[string]string{"fsync.policy": test.policy}
 			tb := startBrokerIn(t, dir, overrides, Options{FS: fs})
 			tb.createTopic("t", 1, nil)
@@ -100,7 +104,7 @@ func TestFullDiskRecovers(t *testing.T) {
 	tb.createTopic("t", 1, nil)
 	c := tb.dial()
 	c.mustProduce("t", batchOf("good"))
-	fs.Add(vfs.Rule{Ops: vfs.OpWrite, Path: "/t-0/", Count: 1, Err: syscall.ENOSPC})
+	fs.Add(vfs.Rule{Ops: vfs.OpWrite, Path: "/t-0/00000000000000000000.log", Count: 1, Err: syscall.ENOSPC})
 	wantCode(t, "full disk", c.produce("t", acksAll, batchOf("refused")).ErrorCode, protocol.ErrKafkaStorageError)
 	if got := c.mustProduce("t", batchOf("space again")); got != 1 {
 		t.Errorf("offset after the full disk: got %d, want 1", got)
