@@ -337,3 +337,23 @@ func TestQuantile(t *testing.T) {
 		}
 	}
 }
+
+func TestSyncNowOutlastsACut(t *testing.T) {
+	r := newRig(t, Options{})
+	entered, release := r.gate()
+	l := newTestLog(t, r.s, r.fs, StreamOptions{Policy: PolicyNever})
+	l.append(10)
+	result := make(chan int64, 1)
+	go func() {
+		if err := l.stream.SyncNow(); err != nil {
+			t.Error(err)
+		}
+		result <- l.stream.Durable()
+	}()
+	testkit.Receive(t, "fsync", entered)
+	l.truncate(4)
+	close(release)
+	if d := testkit.Receive(t, "SyncNow", result); d != 4 {
+		t.Fatalf("durable %d when SyncNow returned, want 4: the log after the cut", d)
+	}
+}
