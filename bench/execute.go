@@ -110,8 +110,8 @@ func (r *run) pace(start int64, i int) pace {
 	if r.spec.Rate.Kind != RateAbsolute {
 		return pace{}
 	}
-	perConn := r.spec.Rate.Value / float64(r.spec.Records) / float64(len(r.producers))
-	return pace{schedule: NewSchedule(r.spec.Schedule, perConn, r.spec.Burst, start, i, len(r.producers), r.spec.Seed)}
+	perConn := r.spec.Rate.Value / float64(r.spec.Records) / float64(r.total)
+	return pace{schedule: NewSchedule(r.spec.Schedule, perConn, r.spec.Burst, start, r.base+i, r.total, r.spec.Seed)}
 }
 
 // waitRead waits for readers of a finished fill to have it, so that what follows measures an idle target.
@@ -199,6 +199,17 @@ func (r *run) finish(ctx context.Context, cancel context.CancelFunc, res *RunRes
 	if ctx.Err() == nil {
 		r.drain(ctx, &res.Truth)
 	}
+	complete := r.waitReaders(ctx, cancel)
+	for _, l := range r.ledgers {
+		if complete {
+			l.finish(r.sent)
+		}
+		res.Truth.add(&l.truth)
+	}
+}
+
+// waitReaders waits until every reader has drained, at most Drain; it reports whether no worker failed.
+func (r *run) waitReaders(ctx context.Context, cancel context.CancelFunc) bool {
 	done := make(chan struct{})
 	go func() {
 		r.tasks.Wait()
@@ -215,13 +226,7 @@ func (r *run) finish(ctx context.Context, cancel context.CancelFunc, res *RunRes
 	case <-ctx.Done():
 		<-done
 	}
-	complete := r.err() == nil
-	for _, l := range r.ledgers {
-		if complete {
-			l.finish(r.sent)
-		}
-		res.Truth.add(&l.truth)
-	}
+	return r.err() == nil
 }
 
 // Second is one second of the measurement.

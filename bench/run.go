@@ -20,6 +20,7 @@ type run struct {
 	clock  runClock
 	id     uint32
 	topic  string
+	owner  bool // the topic was made here and is deleted at the end
 	live   func(Progress)
 
 	admin     *admin
@@ -29,6 +30,8 @@ type run struct {
 	headBytes int   // bytes of a batch that a consumer needs to see
 	frames    *produceFrames
 	sent      *sentLedger
+
+	base, total int // index of the first producer here, producers of the whole run: other workers have the rest
 
 	producers []*producer
 	consumers []*consumer
@@ -109,15 +112,7 @@ func Run(ctx context.Context, target Target, spec Spec, live func(Progress)) (*R
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	if live == nil {
-		live = func(Progress) {}
-	}
-	r := &run{spec: &spec, target: target, clock: newRunClock(), id: rand.Uint32(), live: live}
-	r.topic = fmt.Sprintf("bench-%08x", r.id)
-	r.mu.errors = map[string]int64{}
-	r.from.Store(math.MaxInt64)
-	r.to.Store(math.MaxInt64)
-	r.stopAt.Store(math.MaxInt64)
+	r := newRun(target, &spec, live)
 	defer r.cleanup()
 	if err := r.setup(ctx); err != nil {
 		return nil, fmt.Errorf("target %s: %w", target.Name(), err)
@@ -125,8 +120,44 @@ func Run(ctx context.Context, target Target, spec Spec, live func(Progress)) (*R
 	return r.execute(ctx)
 }
 
+// newRun is a run whose measurement has not been set.
+func newRun(target Target, spec *Spec, live func(Progress)) *run {
+	if live == nil {
+		live = func(Progress) {}
+	}
+	r := &run{spec: spec, target: target, clock: newRunClock(), id: rand.Uint32(), live: live}
+	r.topic = fmt.Sprintf("bench-%08x", r.id)
+	r.mu.errors = map[string]int64{}
+	r.from.Store(math.MaxInt64)
+	r.to.Store(math.MaxInt64)
+	r.stopAt.Store(math.MaxInt64)
+	return r
+}
+
 func (r *run) setup(ctx context.Context) (err error) {
 	r.live(Progress{Target: r.target.Name(), Case: r.spec.Case, Step: "setup"})
+	if r.admin, err = dialAdmin(ctx, r.target.Addr()); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.admin.close)
+	if r.parts, err = r.admin.createTopic(ctx, r.topic, r.spec); err != nil {
+		return err
+	}
+	r.owner = true
+	r.total = r.producerCount()
+	return r.connect(ctx)
+}
+
+// producerCount is the number of producer connections: two for a fill without producers.
+func (r *run) producerCount() int {
+	if r.spec.Conns == 0 && r.spec.FillBytes > 0 {
+		return 2
+	}
+	return r.spec.Conns
+}
+
+// connect builds the templates and opens every connection; the topic exists.
+func (r *run) connect(ctx context.Context) (err error) {
 	if r.templates, err = newTemplates(r.spec); err != nil {
 		return err
 	}
@@ -137,13 +168,6 @@ func (r *run) setup(ctx context.Context) (err error) {
 			seen[t.stampPos] = true
 			r.stamps = append(r.stamps, t.stampPos)
 		}
-	}
-	if r.admin, err = dialAdmin(ctx, r.target.Addr()); err != nil {
-		return err
-	}
-	r.closers = append(r.closers, r.admin.close)
-	if r.parts, err = r.admin.createTopic(ctx, r.topic, r.spec); err != nil {
-		return err
 	}
 	r.frames = newProduceFrames(r.topic, r.spec.Acks, r.templates)
 	if err := r.dialProducers(ctx); err != nil {
@@ -181,17 +205,13 @@ func (r *run) worker() (*recorder, *counters) {
 	return r.recs[len(r.cnts)%shards], cnt
 }
 
-// dialProducers opens the producer connections (two for a fill without producers) and shares the partitions out among them.
+// dialProducers opens the producer connections and shares the partitions out among them.
 func (r *run) dialProducers(ctx context.Context) error {
-	n := r.spec.Conns
-	if n == 0 && r.spec.FillBytes > 0 {
-		n = 2
-	}
-	r.sent = newSentLedger(n, len(r.parts))
+	r.sent = newSentLedger(r.total, len(r.parts))
 	addrs, byLeader := r.leaders()
-	for i := 0; i < n; i++ {
+	for i := r.base; i < r.base+r.producerCount(); i++ {
 		addr := addrs[i%len(addrs)]
-		j, of := i/len(addrs), (n+len(addrs)-1-i%len(addrs))/len(addrs)
+		j, of := i/len(addrs), (r.total+len(addrs)-1-i%len(addrs))/len(addrs)
 		p := &producer{r: r, index: i, addr: addr}
 		p.rec, p.cnt = r.worker()
 		for k, id := range byLeader[addr] {
@@ -219,7 +239,7 @@ func (r *run) dialReader(ctx context.Context, name string, catchUp bool) error {
 			return err
 		}
 		r.closers = append(r.closers, w.close)
-		led := newLedger(r.id, len(r.parts), len(r.producers))
+		led := newLedger(r.id, len(r.parts), r.total)
 		r.ledgers = append(r.ledgers, led)
 		c := &consumer{r: r, name: name, addr: addr, catchUp: catchUp, led: led, w: w,
 			in: newStreamReader(w, r.spec.Verify == VerifyOffsets)}
@@ -247,7 +267,7 @@ func (r *run) dialIdle(ctx context.Context) error {
 
 // cleanup closes connections and deletes the topic. It runs after every worker has ended.
 func (r *run) cleanup() {
-	if r.admin != nil && r.parts != nil {
+	if r.owner {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		_ = r.admin.deleteTopic(ctx, r.topic) // the topic's name is never used again; the target may be gone
 		cancel()

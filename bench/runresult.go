@@ -33,13 +33,14 @@ type RunResult struct {
 	CatchUpFetch *Latency `json:"catch_up_fetch,omitempty"`
 	Clamped      int64    `json:"clamped_values"` // beyond 60 s, counted as 60 s
 
-	ResponseCurve []CurvePoint `json:"response_curve,omitempty"`
-	EndToEndCurve []CurvePoint `json:"end_to_end_curve,omitempty"`
-	PerSecond     []Second     `json:"per_second"`
+	PerSecond []Second `json:"per_second"`
 
 	Broker    *BrokerCost   `json:"broker,omitempty"` // nil when the target is not on this host
 	Generator GeneratorCost `json:"generator"`
 	Host      HostLoad      `json:"host"`
+
+	// MemoryRate is the first-touch rate probed before the run, bytes per second; 0 when not probed.
+	MemoryRate float64 `json:"first_touch_bytes_per_s"`
 
 	Errors  map[string]int64 `json:"errors,omitempty"`
 	Truth   Truth            `json:"truth"`
@@ -104,8 +105,7 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 		res.Offered = r.spec.Rate.Value
 	}
 	res.Requests, res.Fetches = after.acked-before.acked, after.fetches-before.fetches
-	end := r.snapshot(false)
-	res.FailedRequests = end.failed - before.failed
+	res.FailedRequests = max(r.snapshot(false).failed, after.failed) - before.failed
 	res.Records = float64(res.Requests) * records / sec
 	res.ValueBytes = float64(after.ackBytes-before.ackBytes) / sec
 	res.ReadRecords = float64(after.read-before.read+after.catchRead-before.catchRead) * records / sec
@@ -114,7 +114,6 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	h := &col.total.h
 	res.Response, res.Service, res.Slip = summarize(h[metricResponse]), summarize(h[metricService]), summarize(h[metricSlip])
 	res.GeneratorLag, res.EndToEnd, res.CatchUpFetch = summarize(h[metricLag]), summarize(h[metricEndToEnd]), summarize(h[metricCatchUp])
-	res.ResponseCurve, res.EndToEndCurve = percentileCurve(h[metricResponse]), percentileCurve(h[metricEndToEnd])
 	res.Clamped, res.PerSecond = col.total.clamped, col.seconds
 	res.hists, res.perSec = col.total, col.perSec
 	moved := float64(after.ackBytes-before.ackBytes+after.readBytes-before.readBytes+after.catchBytes-before.catchBytes) / 1e9
@@ -132,9 +131,7 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 		res.Generator.GCMaxUS = min(float64(after.self.gcMaxPause.Microseconds()), res.Generator.GCPauseUS)
 	}
 	res.Host = hostLoad(before, after, sec, self)
-	r.mu.Lock()
-	res.Errors = r.mu.errors
-	r.mu.Unlock()
+	res.Errors = r.errorCounts()
 	res.judge(r.spec)
 }
 

@@ -139,9 +139,9 @@ func (p *ProcessTarget) DataDir() string { return p.dir }
 
 var readyAddr = regexp.MustCompile(`((?:\[[0-9a-fA-F:]+\]|[0-9A-Za-z_.-]+):[0-9]{2,5})`)
 
-// parseReady finds the address in a line that says that a broker is ready.
+// parseReady finds the address in the line "ready address=HOST:PORT ...", which weir serve prints.
 func parseReady(line string) (addr string, ok bool) {
-	if !strings.Contains(line, "ready") {
+	if !strings.HasPrefix(line, "ready ") {
 		return "", false
 	}
 	for _, m := range readyAddr.FindAllString(line, -1) {

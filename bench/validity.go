@@ -14,6 +14,7 @@ const (
 	gcShareMax     = 0.10 // longest collector pause of response p99
 	stealShareMax  = 0.02 // of all cores
 	otherShareMax  = 0.15 // of all cores
+	coldShareMax   = 0.10 // CPU time that cold memory may have added, of the broker's
 )
 
 func hostCPUs() int { return runtime.NumCPU() }
@@ -70,5 +71,23 @@ func (res *RunResult) judgeHost() {
 	}
 	if o := res.Host.OtherCores; o > otherShareMax*cpus {
 		res.invalid("host disturbed: %.2f of %.0f cores were busy with something else, over %.0f %%", o, cpus, 100*otherShareMax)
+	}
+}
+
+// judgeMemory marks the run when first-touch page faults of the hypervisor may have made up more than a tenth of what was
+// measured: the page cache that the run filled, at the probed rate instead of the warm one.
+func (res *RunResult) judgeMemory() {
+	if res.MemoryRate == 0 || res.MemoryRate >= coldMemoryRate {
+		return
+	}
+	touched := res.ValueBytes * res.Seconds
+	extra := touched/res.MemoryRate - touched/warmMemoryRate
+	base := res.Generator.CPUSeconds
+	if res.Broker != nil {
+		base = res.Broker.CPUSeconds
+	}
+	if extra > coldShareMax*base {
+		res.invalid("cold memory: first touch at %.1f GB/s may have cost %.2f s of %.2f s of CPU; warm it with --warm-memory",
+			res.MemoryRate/1e9, extra, base)
 	}
 }

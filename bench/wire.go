@@ -53,8 +53,8 @@ func dial(ctx context.Context, addr string, o dialOptions) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{c: c.(*net.TCPConn)}
-	if w.raw, err = w.c.SyscallConn(); err == nil {
+	w, err := newWire(c.(*net.TCPConn))
+	if err == nil {
 		err = w.setCongestion(o.congestion)
 	}
 	if err != nil {
@@ -62,6 +62,11 @@ func dial(ctx context.Context, addr string, o dialOptions) (*wire, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+func newWire(c *net.TCPConn) (*wire, error) {
+	raw, err := c.SyscallConn()
+	return &wire{c: c, raw: raw}, err
 }
 
 func (w *wire) setCongestion(name string) error {

@@ -1,0 +1,294 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// SeriesOptions says what a series of runs is made of.
+type SeriesOptions struct {
+	Profile *Profile
+	// Targets are compared with the first one. They are started and stopped by the series.
+	Targets []Target
+	// WarmMemory is how many bytes of memory are touched and freed before the first run and after each cold probe. Default: 0, none.
+	WarmMemory int64
+	// Version and Commit describe this program.
+	Version, Commit string
+	// Live is told the progress. Default: nil, silent.
+	Live func(SeriesProgress)
+	// Workers are generators on other hosts, host:port; the load is split over them. Default: none, this process.
+	Workers []string
+	// LimitsDir is a directory on the targets' disk in which the host's floors are measured first. Default: "", they are not.
+	LimitsDir string
+	// Done is called after every run, so that results can be kept as they come. Default: nil.
+	Done func(*Results)
+}
+
+// SeriesProgress is Progress and where the series stands.
+type SeriesProgress struct {
+	Progress
+	Label    string
+	Run      int // from 1
+	Runs     int
+	TimeLeft time.Duration // estimate for the whole series
+}
+
+// series is the state of RunSeries.
+type series struct {
+	opts    SeriesOptions
+	res     *Results
+	maxima  map[string]float64 // case and parameters without rate -> records/s
+	started time.Time
+	left    time.Duration
+	order   int
+	runs    int
+	nRuns   int
+	workers *workerPool
+}
+
+// RunSeries runs every point of the profile on every target, repeats interleaved in the order ABBA ABBA. The error says that
+// the series could not start or was cancelled; the results so far come with it.
+func RunSeries(ctx context.Context, opts SeriesOptions) (*Results, error) {
+	if opts.Live == nil {
+		opts.Live = func(SeriesProgress) {}
+	}
+	if opts.Done == nil {
+		opts.Done = func(*Results) {}
+	}
+	points, err := opts.Profile.Points()
+	if err != nil {
+		return nil, err
+	}
+	if len(opts.Targets) == 0 {
+		return nil, fmt.Errorf("no target")
+	}
+	s := &series{opts: opts, maxima: map[string]float64{}, started: time.Now()}
+	s.res = newResults(&opts)
+	s.nRuns = len(points) * opts.Profile.Repeats * len(opts.Targets)
+	for _, p := range points {
+		s.left += time.Duration(opts.Profile.Repeats*len(opts.Targets)) * estimate(&p.Spec)
+	}
+	if len(opts.Workers) > 0 {
+		if s.workers, err = dialWorkers(ctx, opts.Workers); err != nil {
+			return nil, err
+		}
+		defer s.workers.close()
+		s.res.Workers = s.workers.describe()
+	}
+	if err := s.start(ctx); err != nil {
+		return s.res, err
+	}
+	defer s.stop()
+	for i := range points {
+		if err := s.point(ctx, &points[i]); err != nil {
+			s.res.finish()
+			return s.res, err
+		}
+	}
+	s.res.finish()
+	return s.res, nil
+}
+
+// estimate is what a run takes, for the time left.
+func estimate(s *Spec) time.Duration {
+	d := s.Warmup*5/4 + s.Duration + 500*time.Millisecond + time.Duration(float64(s.FillBytes)/3e8*1e9)
+	if s.Rate.Kind == RateSearch {
+		d *= searchSteps
+	}
+	return d
+}
+
+func (s *series) start(ctx context.Context) error {
+	if s.opts.WarmMemory > 0 {
+		s.opts.Live(SeriesProgress{Progress: Progress{Step: "warming memory"}, Runs: s.nRuns, TimeLeft: s.left})
+		s.res.Environment.WarmedBytes = WarmMemory(ctx, s.opts.WarmMemory)
+	}
+	if s.opts.LimitsDir != "" {
+		s.opts.Live(SeriesProgress{Progress: Progress{Step: "measuring the host's floors"}, Runs: s.nRuns, TimeLeft: s.left})
+		limits, err := MeasureLimits(ctx, s.opts.LimitsDir)
+		if err != nil {
+			return err
+		}
+		s.res.Limits = limits
+	}
+	for i, t := range s.opts.Targets {
+		s.opts.Live(SeriesProgress{Progress: Progress{Target: t.Name(), Step: "starting"}, Runs: s.nRuns, TimeLeft: s.left})
+		begin := time.Now()
+		if err := t.Start(ctx); err != nil {
+			for _, started := range s.opts.Targets[:i] {
+				_ = started.Stop()
+			}
+			return err
+		}
+		s.res.addTarget(t, time.Since(begin))
+	}
+	return nil
+}
+
+func (s *series) stop() {
+	for _, t := range s.opts.Targets {
+		_ = t.Stop() // a broker that will not stop was killed; its directory is temporary
+	}
+}
+
+// point runs all repeats of one point.
+func (s *series) point(ctx context.Context, p *Point) error {
+	pr := s.res.addPoint(p)
+	spec := p.Spec
+	if spec.Rate.Kind == RatePercent {
+		peak, err := s.maximum(ctx, p)
+		if err != nil {
+			return err
+		}
+		spec.Rate = Rate{Kind: RateAbsolute, Value: math.Max(1, peak*p.Spec.Rate.Value/100)}
+		pr.MaxRate = peak
+	}
+	for round := range s.opts.Profile.Repeats {
+		targets := slices.Clone(s.opts.Targets)
+		if round%2 == 1 {
+			slices.Reverse(targets)
+		}
+		for _, t := range targets {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			run, err := s.run(ctx, t, spec, p)
+			if err != nil {
+				return err
+			}
+			run.Repeat, run.Order = round, s.order
+			s.order++
+			pr.Runs = append(pr.Runs, run)
+			pr.settle(s.res.targetNames())
+			s.opts.Done(s.res)
+		}
+	}
+	return nil
+}
+
+// run does one measured run, with the memory probe before it.
+func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunResult, error) {
+	memory := ProbeMemory()
+	if memory < coldMemoryRate && s.opts.WarmMemory > 0 {
+		WarmMemory(ctx, s.opts.WarmMemory)
+		memory = ProbeMemory()
+	}
+	s.runs++
+	done := func() { s.left -= estimate(&p.Spec) }
+	defer done()
+	live := s.live(p)
+	var res *RunResult
+	var err error
+	switch {
+	case spec.Rate.Kind == RateSearch:
+		res, err = search(ctx, spec, func(ctx context.Context, sp Spec) (*RunResult, error) { return s.one(ctx, t, sp, live) })
+	default:
+		res, err = s.one(ctx, t, spec, live)
+	}
+	if err != nil {
+		return nil, err
+	}
+	res.MemoryRate = memory
+	res.judgeMemory()
+	return res, nil
+}
+
+func (s *series) one(ctx context.Context, t Target, spec Spec, live func(Progress)) (*RunResult, error) {
+	if s.workers != nil {
+		return s.workers.run(ctx, t, spec, live)
+	}
+	return Run(ctx, t, spec, live)
+}
+
+func (s *series) live(p *Point) func(Progress) {
+	label, begin := p.Label(), time.Now()
+	return func(pr Progress) {
+		s.opts.Live(SeriesProgress{Progress: pr, Label: label, Run: s.runs, Runs: s.nRuns, TimeLeft: max(0, s.left-time.Since(begin))})
+	}
+}
+
+// maximum finds the closed-loop maximum of the first target for a point's parameters without the rate; it is kept.
+func (s *series) maximum(ctx context.Context, p *Point) (float64, error) {
+	spec := p.Spec
+	spec.Rate = Rate{Kind: RateMax}
+	spec.Duration = min(spec.Duration, 5*time.Second)
+	spec.Warmup = min(spec.Warmup, 3*time.Second)
+	key := fmt.Sprint(spec.Case, p.paramsWithout("rate"))
+	if peak, ok := s.maxima[key]; ok {
+		return peak, nil
+	}
+	res, err := s.one(ctx, s.opts.Targets[0], spec, s.live(p))
+	if err != nil {
+		return 0, err
+	}
+	if res.Records <= 0 {
+		return 0, fmt.Errorf("target %s: no record acknowledged at full speed (%v)", res.Target, slices.Collect(maps.Keys(res.Errors)))
+	}
+	s.maxima[key] = res.Records
+	return res.Records, nil
+}
+
+func (p *Point) paramsWithout(name string) []Param {
+	return slices.DeleteFunc(slices.Clone(p.Params), func(q Param) bool { return q.Name == name })
+}
+
+// searchSteps is the number of runs of a search.
+const searchSteps = 7
+
+// search finds the highest rate that meets the rule: at least 99 % of the offered load is acknowledged in the measurement, the
+// response time's p99 stays below P99Limit, and nothing fails. It starts from the closed-loop maximum and bisects between half of it and
+// 1.1 times it. The result is the run at the rate found.
+func search(ctx context.Context, spec Spec, one func(context.Context, Spec) (*RunResult, error)) (*RunResult, error) {
+	probe := spec
+	probe.Rate = Rate{Kind: RateMax}
+	best, err := one(ctx, probe)
+	if err != nil {
+		return nil, err
+	}
+	peak := best.Records
+	low, high := 0.0, 1.1*peak
+	try := 0.8 * peak
+	best = nil
+	var last *RunResult
+	for range searchSteps - 1 {
+		probe.Rate = Rate{Kind: RateAbsolute, Value: math.Max(1, math.Round(try))}
+		if last, err = one(ctx, probe); err != nil {
+			return nil, err
+		}
+		ok := last.Records >= 0.99*last.Offered && last.Response != nil && last.Response.P99 <= float64(spec.P99Limit.Microseconds()) &&
+			len(last.Errors) == 0
+		if ok {
+			low, best = try, last
+		} else {
+			high = try
+		}
+		try = (max(low, 0.05*peak) + high) / 2
+		if low == 0 {
+			try = high / 2
+		}
+	}
+	if best == nil {
+		last.note("search: no rate met the rule; the last one tried is shown")
+		return last, nil
+	}
+	best.note("search: highest of %d rates tried with 99 %% achieved and p99 below %v; the closed-loop maximum was %.0f records/s",
+		searchSteps-1, spec.P99Limit, peak)
+	return best, nil
+}
+
+// Estimate is about how long the profile takes on one target; 0 when it cannot run.
+func (p *Profile) Estimate() time.Duration {
+	points, err := p.Points()
+	if err != nil {
+		return 0
+	}
+	var d time.Duration
+	for i := range points {
+		d += time.Duration(p.Repeats) * estimate(&points[i].Spec)
+	}
+	return d
+}

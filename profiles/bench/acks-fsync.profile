@@ -1,0 +1,20 @@
+# What does durability cost on this disk? The same offered load under every combination of acknowledgement, fsync and codec.
+title: acks x fsync x codec
+about: What does each acknowledgement and fsync class cost here, in latency and in broker CPU, with and without compression?
+repeats: 2
+
+acks: 0, 1, all
+fsync: commit, interval, never
+codec: none, lz4, zstd, snappy
+
+payload: text
+value_bytes: 1KiB
+batch_records: 16
+partitions: 6
+connections: 4
+consumers: 1
+verify: header
+rate: 20k
+schedule: poisson
+warmup: 2s
+duration: 5s

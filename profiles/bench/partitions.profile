@@ -1,0 +1,18 @@
+# The same load spread over more and more partitions.
+title: partitions
+about: What does a partition cost, in latency, CPU and memory?
+repeats: 3
+
+partitions: 1, 10, 100, 1000, 10000
+acks: 1
+fsync: never
+value_bytes: 1KiB
+batch_records: 16
+connections: 4
+consumers: 1
+verify: offsets
+rate: 20k
+schedule: poisson
+warmup: 5s
+duration: 15s
+topic.segment.bytes: 16777216
