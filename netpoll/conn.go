@@ -32,6 +32,7 @@ type conn struct {
 	eof    bool // the peer has closed its side
 	closed bool
 
+	lingerEnd  int64 // not 0: nothing is left but to wait for the peer, until then
 	activeAt   int64 // when a byte last moved
 	frameAt    int64 // when the partial frame began; 0 if none, or while reading is paused
 	deadlineAt int64 // place in loop.deadlines
@@ -50,6 +51,10 @@ type socket interface {
 	interest(read bool)
 	// backlog says that bytes which were read earlier wait for delivery.
 	backlog()
+	// unsent reports whether the kernel still holds bytes that the peer has not received.
+	unsent() bool
+	// shutdownWrite tells the peer that no more comes.
+	shutdownWrite()
 	// shut closes the socket and, as soon as no call uses them, drops input and output.
 	shut()
 }
@@ -115,6 +120,9 @@ func (c *conn) dueAt() int64 {
 		if due == 0 || at < due {
 			due = at
 		}
+	}
+	if c.lingerEnd != 0 {
+		return c.loop.now + int64(lingerStep)
 	}
 	if mute := c.muteUntil.Load(); mute != 0 {
 		sooner(mute)

@@ -375,6 +375,12 @@ func (s *epollSock) backlog() {
 	}
 }
 
+// unsent implements socket.
+func (s *epollSock) unsent() bool { return unsentBytes(s.fd) > 0 }
+
+// shutdownWrite implements socket. It fails only if the peer has gone, which reading will tell.
+func (s *epollSock) shutdownWrite() { _ = unix.Shutdown(s.fd, unix.SHUT_WR) }
+
 // shut implements socket. Closing the descriptor takes it out of epoll.
 func (s *epollSock) shut() {
 	e := s.loop
@@ -393,7 +399,7 @@ func (s *epollSock) shut() {
 // an error or that both sides are closed.
 func (s *epollSock) read(failed bool) {
 	e, c := s.loop, s.conn
-	if c.paused != 0 || c.eof {
+	if (c.paused != 0 && c.lingerEnd == 0) || c.eof {
 		if failed { // nobody will take our responses
 			e.close(c, s.pendingError())
 		}

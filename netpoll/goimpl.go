@@ -176,6 +176,16 @@ func (s *goSock) backlog() {
 	s.wantRead.Broadcast()
 }
 
+// unsent implements socket.
+func (s *goSock) unsent() bool {
+	n := 0
+	_ = s.raw.Control(func(fd uintptr) { n = unsentBytes(int(fd)) }) // a closed socket has nothing to send
+	return n > 0
+}
+
+// shutdownWrite implements socket. It fails only if the peer has gone, which reading will tell.
+func (s *goSock) shutdownWrite() { _ = s.tcp.CloseWrite() }
+
 // shut implements socket. Memory that a goroutine is using is dropped by that goroutine, and the last one closes the
 // socket: Close would wait for them, here with the mutex.
 func (s *goSock) shut() {

@@ -5,12 +5,19 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/weirmq/weir/internal/clock"
 )
 
 // Free tickets kept per loop.
 const freeTicketsMax = 4096
+
+// How long a stopping server waits for the peer to take what the kernel holds, and how often it looks.
+const (
+	lingerMax  = time.Second
+	lingerStep = 20 * time.Millisecond
+)
 
 // loop is the state machine of the connections of one loop: framing, order, pauses, time-outs. It makes no system call: sockets
 // do. One goroutine at a time runs it, the loop's own (epoll) or the holder of the loop's mutex (go).
@@ -82,6 +89,9 @@ func (l *loop) received(c *conn, own, extra []byte, n int, a *arena) {
 	l.stats.reads.Add(1)
 	l.stats.bytesIn.Add(int64(n))
 	c.activeAt = l.now
+	if c.lingerEnd != 0 {
+		return // thrown away
+	}
 	if k := min(n, len(own)); k > 0 {
 		c.in.end += k
 		n -= k
@@ -171,6 +181,12 @@ func (l *loop) process(c *conn) {
 
 // settle decides whether c is read, and whether it is at its end.
 func (l *loop) settle(c *conn) {
+	if c.lingerEnd != 0 {
+		if !l.finish(c) {
+			l.schedule(c)
+		}
+		return
+	}
 	o := &l.srv.opts
 	paused := c.paused &^ (pauseMute | pauseOutput)
 	if until := c.muteUntil.Load(); until > l.now || until != 0 && !c.muteUntil.CompareAndSwap(until, 0) {
@@ -225,6 +241,9 @@ func (l *loop) finish(c *conn) bool {
 		return false
 	}
 	if l.draining {
+		if l.linger(c) {
+			return false
+		}
 		l.close(c, ErrServerStopped)
 		return true
 	}
@@ -244,6 +263,22 @@ func (l *loop) finish(c *conn) bool {
 		l.close(c, fmt.Errorf("%w: %d of %d bytes of a frame", io.ErrUnexpectedEOF, len(waiting)-prefixBytes, frame-prefixBytes))
 	}
 	return true
+}
+
+// linger reports whether c, whose last response is with the kernel, has to stay open a little: closing a socket that has unread input
+// resets it, and what the peer has not received by then is lost. So our side is shut down, and what the peer still
+// sends is thrown away, until it has everything, or has closed, or lingerMax has passed.
+func (l *loop) linger(c *conn) bool {
+	if c.eof || !c.sock.unsent() {
+		return false
+	}
+	if c.lingerEnd == 0 {
+		c.lingerEnd = l.now + int64(lingerMax)
+		c.frameAt = 0
+		c.sock.shutdownWrite()
+		c.sock.interest(true)
+	}
+	return l.now < c.lingerEnd
 }
 
 // readClosed records that the peer sends no more.

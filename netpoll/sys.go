@@ -86,6 +86,15 @@ func sendFile(fd, in int, pos int64, count int) (int, syscall.Errno) {
 	}
 }
 
+// unsentBytes is how much of what was written the peer's kernel has not acknowledged.
+func unsentBytes(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // epollWait fills events. A timeout of 0 never blocks and is a raw call. A signal counts as no events:
 // Go's preemption sends them.
 func epollWait(epfd int, events []unix.EpollEvent, timeoutMs int) (int, syscall.Errno) {
