@@ -73,7 +73,7 @@ func TestDumpFindsAFlippedBit(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _, status := run(t, "", "dump", name)
-	if status != 1 || !strings.Contains(out, "corrupt at byte 0") {
+	if status != 1 || !strings.Contains(out, "corrupt at byte 17: batch crc") {
 		t.Errorf("exit status %d, output\n%s", status, out)
 	}
 }
