@@ -83,7 +83,8 @@ func logDefaultKeys() []Key {
 	}
 	return append(keys,
 		Key{Name: "log.retention.minutes", Type: TypeLong, Default: "", Min: -1, Max: 1e9, Doc: "log.retention.ms in minutes, where that is not set."},
-		Key{Name: "log.retention.hours", Type: TypeLong, Default: "168", Min: -1, Max: 1e8, Doc: "log.retention.ms in hours, where neither that nor the minutes are set."},
+		Key{Name: "log.retention.hours", Type: TypeLong, Default: "168", Min: -1, Max: 1e8,
+			Doc: "log.retention.ms in hours, where neither that nor the minutes are set."},
 		Key{Name: "log.roll.hours", Type: TypeLong, Default: "168", Min: 1, Max: 1e8, Doc: "log.roll.ms in hours, where that is not set."},
 	)
 }

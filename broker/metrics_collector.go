@@ -86,6 +86,7 @@ func (c *collector) partitions(out chan<- prometheus.Metric) {
 		gauge("weir_log_bytes", "Bytes of the partition's log.", stats.Bytes)
 		gauge("weir_log_unsynced_bytes", "Bytes of the partition not yet durable.", stats.UnsyncedBytes)
 		send(out, "weir_log_appends_total", "Appends to the partition since it was opened.", prometheus.CounterValue, float64(stats.Appends), labels)
-		send(out, "weir_log_appended_bytes_total", "Bytes appended to the partition since it was opened.", prometheus.CounterValue, float64(stats.AppendedBytes), labels)
+		send(out, "weir_log_appended_bytes_total", "Bytes appended to the partition since it was opened.", prometheus.CounterValue,
+			float64(stats.AppendedBytes), labels)
 	}
 }

@@ -126,7 +126,8 @@ func (d *doctor) disk(dir string) {
 		d.add("writable", "fail", "mounted read-only", "remount it read-write")
 		return
 	}
-	d.expect("free space", mount.FreeBytes*10 >= mount.TotalBytes, fmt.Sprintf("%s of %s", byteSize(mount.FreeBytes), byteSize(mount.TotalBytes)), "warn",
+	d.expect("free space", mount.FreeBytes*10 >= mount.TotalBytes,
+		fmt.Sprintf("%s of %s", byteSize(mount.FreeBytes), byteSize(mount.TotalBytes)), "warn",
 		"less than a tenth is free: set log.retention.bytes, or make room")
 	d.fdatasync(existing)
 }

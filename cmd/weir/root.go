@@ -25,7 +25,8 @@ func newRootCmd() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%v; see '%s --help'", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServeCmd(), newTopicCmd(), newProduceCmd(), newConsumeCmd(), newDumpCmd(), newConfigCmd(), newExplainCmd(), newDoctorCmd(), newBenchCmd(), newVersionCmd())
+	root.AddCommand(newServeCmd(), newTopicCmd(), newProduceCmd(), newConsumeCmd(), newDumpCmd(), newConfigCmd(),
+		newExplainCmd(), newDoctorCmd(), newBenchCmd(), newVersionCmd())
 	asUsageErrors(root)
 	return root
 }

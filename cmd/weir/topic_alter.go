@@ -43,7 +43,8 @@ func newTopicAlterCmd(flags *clientFlags) *cobra.Command {
 	return cmd
 }
 
-func alterTopic(ctx context.Context, cmd *cobra.Command, flags *clientFlags, admin *kadm.Client, topic string, changes []kadm.AlterConfig, partitions int) error {
+func alterTopic(ctx context.Context, cmd *cobra.Command, flags *clientFlags, admin *kadm.Client, topic string,
+	changes []kadm.AlterConfig, partitions int) error {
 	if len(changes) > 0 {
 		results, err := admin.AlterTopicConfigs(ctx, changes, topic)
 		if err != nil {
