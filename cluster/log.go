@@ -75,12 +75,16 @@ func openEngineLog(store *engine.Store, c clock.Clock) (*engineLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: open %s: %w", tp, err)
 	}
-	if err := log.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, tp, err)
-	}
 	// What a crash left in the page cache is acted upon from now on, so it must be on disk.
-	if err := log.Sync(); err != nil {
-		return nil, fmt.Errorf("cluster: sync %s: %w", tp, err)
+	err = log.Err()
+	if err == nil {
+		err = log.Sync()
+	}
+	switch {
+	case errors.Is(err, engine.ErrCorrupt):
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case err != nil:
+		return nil, fmt.Errorf("cluster: open %s: %w", tp, err)
 	}
 	return &engineLog{store: store, log: log, clock: c, builder: record.NewBuilder(), durable: make(chan error, 1)}, nil
 }

@@ -195,13 +195,15 @@ func (n *Node) snapshotEnded(done snapshotDone) {
 		return
 	}
 	n.opts.Logger.Debug("metadata snapshot", "index", done.index)
+	n.maybeSnapshot() // the log may have grown as much again
 }
 
 // shutDown ends the loop.
 func (n *Node) shutDown() {
 	l := &n.loop
 	failAll(n.queue.close(ErrStopped), ErrStopped)
-	if l.snapshotting {
+	for l.snapshotting {
+		l.bytes = 0 // no other one
 		n.snapshotEnded(<-n.snapshots)
 	}
 	if n.Err() == nil && n.Image().index > l.storage.hard.commit {
