@@ -32,11 +32,51 @@ func (l *Log) Append(batches []byte, o AppendOptions) (AppendResult, error) {
 	if err := l.plan(&p); err != nil {
 		return AppendResult{}, err
 	}
+	if err := l.announceEpochs(&p); err != nil {
+		return AppendResult{}, err
+	}
 	res, v, err := l.appendPlanned(&p)
 	if v != nil {
 		l.wakeReached(v)
 	}
 	return res, err
+}
+
+// announceEpochs writes a new leader epoch down before its first batch is written: recovery holds the batches' epochs, which their CRCs
+// do not cover, against that. It happens once in a leadership. The first epoch of a new log is written later: an
+// empty list says that there was no change.
+func (l *Log) announceEpochs(p *appendPlan) error {
+	latest, ok := l.epochs.latest()
+	newest := p.o.LeaderEpoch
+	if p.o.Origin == OriginReplica {
+		newest = p.batches[len(p.batches)-1].PartitionLeaderEpoch()
+	}
+	if newest <= latest.Epoch || (!ok && l.off.load().LogEnd == 0) {
+		return nil
+	}
+	l.mu.Lock()
+	if f := l.failure.Load(); f != nil {
+		l.mu.Unlock()
+		return f.err
+	}
+	if err := l.materializeLocked(); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	if p.o.Origin == OriginReplica {
+		for _, b := range p.batches {
+			if e, _ := l.epochs.latest(); b.PartitionLeaderEpoch() > e.Epoch && b.BaseOffset() >= l.off.load().LogEnd {
+				l.epochs.assign(b.PartitionLeaderEpoch(), b.BaseOffset())
+			}
+		}
+	} else if e, _ := l.epochs.latest(); newest > e.Epoch {
+		l.epochs.assign(newest, l.off.load().LogEnd)
+	}
+	l.mu.Unlock()
+	if err := l.epochs.flush(); err != nil {
+		return l.ioError(err)
+	}
+	return nil
 }
 
 // plan cuts and validates the batches, without the lock.

@@ -107,6 +107,9 @@ func (d *logDir) format() error {
 			return fmt.Errorf("%w: %s holds the partition %s but no %s", ErrForeignDirectory, d.path, name, metaPropertiesName)
 		}
 	}
+	if err := syncParents(o.FS, d.path); err != nil {
+		return err
+	}
 	if o.ClusterID == "" {
 		o.ClusterID = d.store.newID().String()
 	}
@@ -116,6 +119,23 @@ func (d *logDir) format() error {
 		return err
 	}
 	return WriteMetaProperties(o.FS, d.path, d.meta)
+}
+
+// syncParents makes the names of a new directory, and of the parents that came with it, durable.
+func syncParents(fsys vfs.FS, path string) error {
+	for {
+		parent := filepath.Dir(path)
+		if parent == path {
+			return nil
+		}
+		if err := fsys.SyncDir(parent); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				return nil // not ours, so it was there before
+			}
+			return fmt.Errorf("sync directory %s: %w", parent, err)
+		}
+		path = parent
+	}
 }
 
 // readCheckpoints fills start. A damaged file costs a longer or more careful recovery, never data.

@@ -57,6 +57,11 @@ type opened struct {
 	logStart, logEnd int64
 	// reindexFrom is where the leader epochs and the indexes of aborted transactions have to be made anew from, else noCap.
 	reindexFrom int64
+	// epochs are those of the checkpoint, unless epochsLost; lastEpoch is that of the batch before. gaps: offsets may be missing.
+	epochs     []epochEntry
+	epochsLost bool
+	lastEpoch  int32
+	gaps       bool
 	// fault is corruption at logEnd: what lies below can be read.
 	fault error
 	// dirty: bytes were scanned or cut that may not be durable yet.
@@ -74,14 +79,18 @@ func (l *Log) open() error {
 		return err
 	}
 	o := opened{segs: l.findSegments(names, cfg), logStart: l.start.logStart, reindexFrom: noCap}
-	if len(o.segs) > 0 && o.segs[0].base > o.logStart {
-		o.logStart = o.segs[0].base
+	if err := l.openEpochs(&o); err != nil {
+		return err
+	}
+	if err := l.checkFront(&o); err != nil {
+		return err
 	}
 	if err := l.openEnd(&o, cfg); err != nil {
 		return err
 	}
-	if err := l.openEpochs(&o); err != nil {
-		return err
+	l.epochs.truncateFromEnd(o.logEnd)
+	if o.logStart > 0 {
+		l.epochs.truncateFromStart(o.logStart)
 	}
 	if err := l.replay(&o); err != nil {
 		return err
@@ -169,6 +178,32 @@ func (l *Log) removeFiles(s *segment, suffix string) {
 	}
 }
 
+// checkFront decides about a first segment that begins above the log start. Retention writes the log start down before it
+// removes a segment, so above the recovery point that is a file whose name had not reached the disk: all records after it go too.
+// Otherwise the checkpoint comes from a broker that does not write log starts that a file name tells.
+func (l *Log) checkFront(o *opened) error {
+	if len(o.segs) == 0 || o.segs[0].base <= o.logStart {
+		return nil
+	}
+	c := recoveryCase{fault: faultGap, side: aboveRecoveryPoint}
+	switch {
+	case !l.dir.recoveryKnown || l.start.clean || l.start.recoveryPoint >= o.segs[0].base:
+		c.side, c.compacted = belowRecoveryPoint, true // such a gap is no loss
+	case l.start.recoveryPoint > o.logStart:
+		c.side = belowRecoveryPoint
+	}
+	switch decide(c) {
+	case actGoOn:
+		o.logStart = o.segs[0].base
+	case actTruncate:
+		return l.restartAtLogStart(o)
+	default:
+		o.fault = corruptFile(l.part.path, 0, "first segment", o.segs[0].base, fmt.Sprintf("%d, the log start", o.logStart))
+		o.segs = nil
+	}
+	return nil
+}
+
 // openEnd finds the log's end: by the checkpoint after a clean shutdown, if the newest segment bears it out, else by recovery.
 func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
 	for _, s := range o.segs {
@@ -180,7 +215,7 @@ func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
 	}
 	if len(o.segs) == 0 {
 		o.logEnd = max(o.logStart, 0)
-		if l.start.recoveryPoint > o.logEnd {
+		if l.start.recoveryPoint > o.logEnd && o.fault == nil {
 			o.fault = corruptFile(l.part.path, 0, "segments", "none",
 				fmt.Sprintf("records up to offset %d, as the recovery point says", l.start.recoveryPoint))
 		}
@@ -294,25 +329,18 @@ func (s *segment) openIndexesAsActive() error {
 	return err
 }
 
-// openEpochs reads the leader epochs and makes them fit the log. A damaged list is rebuilt from the batches.
+// openEpochs reads the leader epochs. A damaged list is rebuilt from the batches.
 func (l *Log) openEpochs(o *opened) error {
 	path := l.part.join(leaderEpochCheckpointName)
 	c, err := openEpochCache(l.part.fs, path)
 	if errors.Is(err, ErrCorrupt) {
 		l.store.log.Warn("leader epochs damaged, rebuilding them from the log", "partition", l.tp.String(), "error", err)
 		c = &epochCache{fs: l.part.fs, path: path}
-		o.reindexFrom = o.logStart
+		o.reindexFrom, o.epochsLost = 0, true
 		err = nil
 	}
-	if err != nil {
-		return err
-	}
 	l.epochs = c
-	c.truncateFromEnd(o.logEnd)
-	if o.logStart > 0 {
-		c.truncateFromStart(o.logStart)
-	}
-	return nil
+	return err
 }
 
 // replay restores the producer state, and above reindexFrom the leader epochs and the indexes of aborted transactions.

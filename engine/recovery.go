@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/weirmq/weir/record"
 )
@@ -111,6 +112,11 @@ func (l *Log) recover(o *opened, cfg *LogConfig) error {
 		}
 	}
 	o.logEnd, o.dirty, o.reindexFrom = o.segs[first].base, true, min(o.reindexFrom, point)
+	o.lastEpoch, o.gaps = epochUnseen, cfg.Cleanup&CleanupCompact != 0
+	o.epochs = l.epochs.load()
+	if len(o.epochs) == 0 && l.start.recoveryPoint > 0 {
+		o.epochsLost = true // the file was there before the recovery point could move
+	}
 	for i := first; i < len(o.segs); i++ {
 		done, err := l.recoverSegment(o, i, point, cfg)
 		if err != nil {
@@ -170,14 +176,14 @@ func (l *Log) recoverSegment(o *opened, i int, point int64, cfg *LogConfig) (don
 	return true, nil
 }
 
-// restartAtLogStart empties a log that ends below its start: the records that are left were deleted, and the ones up to the start are lost.
+// restartAtLogStart empties a log whose records do not reach its start, or do not begin there.
 func (l *Log) restartAtLogStart(o *opened) error {
 	for j := len(o.segs) - 1; j >= 0; j-- {
 		l.removeFiles(o.segs[j], "")
 	}
-	l.store.log.Warn("unclean stop: log ends below its start, which was moved before; it begins anew there", "partition", l.tp.String(),
-		"end", o.logEnd, "logStart", o.logStart)
-	o.segs, o.logEnd = nil, o.logStart
+	l.store.log.Warn("unclean stop: no records at the log start, the log begins anew there", "partition", l.tp.String(),
+		"logStart", o.logStart, "segments", len(o.segs), "first", o.segs[0].base, "end", o.logEnd)
+	o.segs, o.logEnd, o.dirty = nil, o.logStart, true
 	return l.part.fs.SyncDir(l.part.path)
 }
 
@@ -197,16 +203,57 @@ func (l *Log) scanSegment(o *opened, s *segment, point int64) (end, at int64, er
 		return 0, 0, err
 	}
 	sc := newScanner(s.file, s.path(), pos, s.size.Load(), next)
-	for sc.advance() {
-		s.note(sc.cur, sc.at)
+	var misplaced error
+	for misplaced == nil && sc.advance() {
+		if misplaced = o.checkPlace(sc, next, point); misplaced == nil {
+			s.note(sc.cur, sc.at)
+			next = sc.next
+			o.lastEpoch = sc.cur.PartitionLeaderEpoch()
+		}
 	}
 	s.createdMs = l.store.nowMs()
 	s.timesKnown.Store(true)
-	if rerr := s.readFirstTimestampOf(sc.pos); rerr != nil {
+	at = sc.pos
+	if misplaced != nil {
+		at = sc.at
+	}
+	if rerr := s.readFirstTimestampOf(at); rerr != nil {
 		return 0, 0, rerr
 	}
-	return sc.next, sc.pos, sc.err
+	return next, at, errors.Join(misplaced, sc.err)
 }
+
+// checkPlace checks above the recovery point the two fields that a batch's CRC does not cover, base offset and leader epoch:
+// a crash may have torn them off a batch that is otherwise whole. Offsets follow on (unless the log is compacted, or a
+// replica of one that is); epochs are those of the leader epoch checkpoint, which is written before a batch of a new epoch.
+func (o *opened) checkPlace(sc *scanner, next, point int64) error {
+	base, epoch := sc.cur.BaseOffset(), sc.cur.PartitionLeaderEpoch()
+	if base < point {
+		return nil
+	}
+	if base != next && !o.gaps {
+		return corruptFile(sc.path, sc.at+record.PosBaseOffset, "base offset", base, next)
+	}
+	want := epoch
+	switch {
+	case o.epochsLost:
+	case len(o.epochs) == 0 && o.lastEpoch != epochUnseen:
+		want = o.lastEpoch // no change of epochs was written down: there has been none
+	case len(o.epochs) > 0 && base >= o.epochs[0].StartOffset:
+		for _, e := range o.epochs {
+			if e.StartOffset <= base {
+				want = e.Epoch
+			}
+		}
+	}
+	if epoch != want {
+		return corruptFile(sc.path, sc.at+record.PosPartitionLeaderEpoch, "leader epoch", epoch, want)
+	}
+	return nil
+}
+
+// epochUnseen is lastEpoch before the first batch.
+const epochUnseen = math.MinInt32
 
 func (s *segment) readFirstTimestampOf(size int64) error {
 	c := newCursor(s.file, s.path(), 0, size, s.base)

@@ -27,6 +27,10 @@ func (l *Log) TruncateTo(offset int64) error {
 	if err != nil {
 		return l.readError(err)
 	}
+	if end < v.LogStart {
+		// The batch also holds the deleted records below the log start: nothing of the log is left.
+		return l.restart(v.LogStart)
+	}
 	// First the recovery point: from here on a crash may leave a log that ends at end, and that must not look like a loss.
 	l.recoveryCap.Store(end)
 	defer l.recoveryCap.Store(noCap)
@@ -194,6 +198,11 @@ func (l *Log) TruncateFullyAndStartAt(offset int64) error {
 	if f := l.failure.Load(); f != nil {
 		return f.err
 	}
+	return l.restart(offset)
+}
+
+// restart replaces the whole log; adminMu is held.
+func (l *Log) restart(offset int64) error {
 	// The checkpoints first: with a log start above everything, recovery takes what it finds for deleted.
 	l.restartAt.Store(offset)
 	defer l.restartAt.Store(-1)
@@ -208,6 +217,7 @@ func (l *Log) TruncateFullyAndStartAt(offset int64) error {
 	return l.finishTruncation(dropped)
 }
 
+// replaceAll changes files and state, with appends shut out, and returns the segments that left the log.
 func (l *Log) replaceAll(offset int64) (dropped []*segment, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
