@@ -1,0 +1,211 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/weirmq/weir/internal/testkit"
+)
+
+// countFS counts the files that are open.
+type countFS struct {
+	FS
+	open atomic.Int64
+}
+
+type countFile struct {
+	File
+	fs *countFS
+}
+
+func (c *countFS) Open(name string) (File, error) {
+	f, err := c.FS.Open(name)
+	if err == nil {
+		c.open.Add(1)
+		f = &countFile{f, c}
+	}
+	return f, err
+}
+
+func (f *countFile) Close() error {
+	f.fs.open.Add(-1)
+	return f.File.Close()
+}
+
+func poolRig(t testing.TB, files, openMax int) (*countFS, *Pool, []*PooledFile) {
+	c := &countFS{FS: NewMem(MemOptions{})}
+	p := NewPool(c, openMax)
+	handles := make([]*PooledFile, files)
+	for i := range handles {
+		name := fmt.Sprint("f", i)
+		f := create(t, c, name)
+		write(t, f, name, 0)
+		must(t, f.Close())
+		handles[i] = p.File(name, false)
+	}
+	return c, p, handles
+}
+
+func acquire(t testing.TB, f *PooledFile) File {
+	t.Helper()
+	file, err := f.Acquire()
+	must(t, err)
+	return file
+}
+
+func TestPoolKeepsUnderItsCap(t *testing.T) {
+	c, p, handles := poolRig(t, 10, 3)
+	if c.open.Load() != 0 {
+		t.Fatal("files are open before their first use")
+	}
+	for range 3 {
+		for i, h := range handles {
+			file := acquire(t, h)
+			b := make([]byte, 2)
+			if _, err := file.ReadAt(b, 0); err != nil || string(b) != fmt.Sprint("f", i) {
+				t.Fatalf("read %q, %v from file %d", b, err, i)
+			}
+			h.Release()
+			if n := c.open.Load(); n > 3 || p.Stats().Open != int(n) {
+				t.Fatalf("%d files open, stats say %d, cap is 3", n, p.Stats().Open)
+			}
+		}
+	}
+	if s := p.Stats(); s.Opens != 30 || s.Evictions != 27 {
+		t.Fatalf("%d opened, %d evicted, want 30, 27", s.Opens, s.Evictions)
+	}
+}
+
+func TestPoolNeverClosesWhatIsInUse(t *testing.T) {
+	c, p, handles := poolRig(t, 6, 2)
+	var files []File
+	for _, h := range handles[:4] {
+		files = append(files, acquire(t, h))
+	}
+	if n := c.open.Load(); n != 4 {
+		t.Fatalf("%d files open, want 4: all are in use", n)
+	}
+	for _, f := range files {
+		if _, err := f.ReadAt(make([]byte, 1), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, h := range handles[:4] {
+		h.Release()
+	}
+	acquire(t, handles[5])
+	handles[5].Release()
+	if n := c.open.Load(); n != 2 {
+		t.Fatalf("%d files open after the use, want 2", n)
+	}
+	if acquire(t, handles[5]); p.Stats().Opens != 5 {
+		t.Fatalf("%d opens, want 5: the last file was open", p.Stats().Opens)
+	}
+}
+
+func TestPoolGivesASecondChance(t *testing.T) {
+	_, p, handles := poolRig(t, 30, 4)
+	for _, h := range handles[1:] {
+		acquire(t, handles[0]) // used between all others
+		handles[0].Release()
+		acquire(t, h)
+		h.Release()
+	}
+	// Each of the 29 others is opened once; the busy one hardly ever again.
+	if opens := p.Stats().Opens; opens > 29+10 {
+		t.Fatalf("%d opens, want about 30", opens)
+	}
+}
+
+func TestPoolClose(t *testing.T) {
+	c, _, handles := poolRig(t, 2, 5)
+	file := acquire(t, handles[0])
+	handles[0].Close()
+	if _, err := handles[0].Acquire(); !errors.Is(err, syscall.EBADF) {
+		t.Fatalf("Acquire after Close: %v, want EBADF", err)
+	}
+	if _, err := file.ReadAt(make([]byte, 1), 0); err != nil {
+		t.Fatalf("the file was closed under its user: %v", err)
+	}
+	handles[0].Release()
+	handles[0].Close()
+	handles[1].Close() // never opened
+	if n := c.open.Load(); n != 0 {
+		t.Fatalf("%d files open", n)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Fatal("one Release too many went unnoticed")
+		}
+	}()
+	handles[0].Release()
+}
+
+func TestPoolAdoptAndRename(t *testing.T) {
+	c, p, handles := poolRig(t, 3, 1)
+	f := create(t, c, "new")
+	write(t, f, "new", 0)
+	h := p.Adopt(f, true)
+	acquire(t, handles[0]) // evicts it
+	handles[0].Release()
+	must(t, c.Rename("new", "newer"))
+	if _, err := h.Acquire(); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Acquire of a renamed file: %v", err)
+	}
+	h.SetName("newer")
+	write(t, acquire(t, h), "!", 3)
+	if got := contents(t, c, h.Name()); got != "new!" {
+		t.Fatalf("contents %q", got)
+	}
+	h.Release()
+}
+
+func TestPoolConcurrently(t *testing.T) {
+	c, _, handles := poolRig(t, 20, 4)
+	var wg sync.WaitGroup
+	for g := range uint64(8) {
+		wg.Go(func() {
+			rng := testkit.Rand(g)
+			for range 2000 {
+				i := rng.IntN(len(handles))
+				f, err := handles[i].Acquire()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b := make([]byte, 2)
+				if _, err := f.ReadAt(b, 0); err != nil || string(b) != fmt.Sprint("f", i)[:2] {
+					t.Errorf("read %q, %v from file %d", b, err, i)
+				}
+				handles[i].Release()
+			}
+		})
+	}
+	wg.Wait()
+	for _, h := range handles {
+		h.Close()
+	}
+	if n := c.open.Load(); n != 0 {
+		t.Fatalf("%d files open after all were closed", n)
+	}
+}
+
+func BenchmarkPoolAcquire(b *testing.B) {
+	_, _, handles := poolRig(b, 100, 200)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			h := handles[i%len(handles)]
+			if _, err := h.Acquire(); err != nil {
+				b.Error(err)
+				return
+			}
+			h.Release()
+		}
+	})
+}
