@@ -314,6 +314,32 @@ func TestShortWritesOfTheKernel(t *testing.T) {
 	}
 }
 
+func TestWritevGoesOnAfterShortWrites(t *testing.T) {
+	rng := testkit.Rand(testkit.Seed(t, 3))
+	var bufs [][]byte
+	for range 2000 {
+		bufs = append(bufs, testkit.Bytes(rng, rng.IntN(30)))
+	}
+	want := slices.Concat(bufs...)
+	got := make([]byte, 0, len(want))
+	pwritev := func(iov [][]byte, off int64) (int, error) {
+		if off != int64(100+len(got)) || len(iov) > iovMax {
+			t.Fatalf("%d buffers at %d, want at most %d at %d", len(iov), off, iovMax, 100+len(got))
+		}
+		all := slices.Concat(iov...)
+		n := 1 + rng.IntN(len(all))
+		got = append(got, all[:n]...)
+		return n, nil
+	}
+	if n, err := writevAll(bufs, 100, pwritev); err != nil || n != len(want) || !bytes.Equal(got, want) {
+		t.Fatalf("writevAll = %d, %v, want %d; bytes equal: %v", n, err, len(want), bytes.Equal(got, want))
+	}
+	stuck := func([][]byte, int64) (int, error) { return 0, nil }
+	if _, err := writevAll(bufs, 0, stuck); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("without progress: %v, want EIO", err)
+	}
+}
+
 func TestOSHasDescriptors(t *testing.T) {
 	f := create(t, OS(), filepath.Join(t.TempDir(), "f"))
 	defer f.Close()

@@ -209,6 +209,7 @@ func (c *crasher) tear(n, out *memNode) {
 func (c *crasher) tearSector(n, out *memNode, k int64) {
 	s := n.undo[k]
 	var b [sectorSize]byte
+	var noise uint64
 	n.readAt(b[:], k*sectorSize)
 	if s.lo >= s.hi { // cut off, not written since: there again, if the size says so
 		if !n.written || c.rng.IntN(2) == 0 {
@@ -226,7 +227,10 @@ func (c *crasher) tearSector(n, out *memNode, k int64) {
 		copy(b[from:s.hi], s.old[from:s.hi])
 	default:
 		for i := s.lo; i < s.hi; i++ {
-			b[i] = byte(c.rng.Uint32())
+			if i%8 == 0 || i == s.lo {
+				noise = c.rng.Uint64()
+			}
+			b[i] = byte(noise >> (i % 8 * 8))
 		}
 	}
 	out.writeAt(b[:], k*sectorSize)

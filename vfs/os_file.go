@@ -54,8 +54,25 @@ func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *osFile) Writev(bufs [][]byte, off int64) (int, error) {
+	n, err := writevAll(bufs, off, func(iov [][]byte, off int64) (n int, err error) {
+		err = retryEINTR(func() (err error) {
+			n, err = unix.Pwritev(f.fd, iov, off)
+			return err
+		})
+		return n, err
+	})
+	if err != nil {
+		return n, pathError("pwritev", f.name, err)
+	}
+	return n, nil
+}
+
+// iovSmall is how many buffers writevAll copies to go on after a short write.
+const iovSmall = 16
+
+// writevAll calls pwritev until all is written or it fails.
+func writevAll(bufs [][]byte, off int64, pwritev func([][]byte, int64) (int, error)) (int, error) {
 	done, skip := 0, 0 // skip: bytes of bufs[0] written already
-	var rest [iovSmall][]byte
 	for {
 		for len(bufs) > 0 && skip >= len(bufs[0]) {
 			skip -= len(bufs[0])
@@ -68,28 +85,20 @@ func (f *osFile) Writev(bufs [][]byte, off int64) (int, error) {
 		if skip > 0 {
 			// The caller's slices are not ours to change. A short write is
 			// rare; a few at a time will do.
-			n := copy(rest[:], iov)
-			rest[0] = rest[0][skip:]
-			iov = rest[:n]
+			iov = append([][]byte(nil), iov[:min(len(iov), iovSmall)]...)
+			iov[0] = iov[0][skip:]
 		}
-		var n int
-		err := retryEINTR(func() (err error) {
-			n, err = unix.Pwritev(f.fd, iov, off+int64(done))
-			return err
-		})
+		n, err := pwritev(iov, off+int64(done))
 		if err == nil && n == 0 {
-			err = unix.EIO
+			err = unix.EIO // a write that makes no progress would loop for ever
 		}
 		if err != nil {
-			return done, pathError("pwritev", f.name, err)
+			return done, err
 		}
 		done += n
 		skip += n
 	}
 }
-
-// iovSmall is how many buffers Writev copies to go on after a short write.
-const iovSmall = 16
 
 func (f *osFile) Size() (int64, error) {
 	var st unix.Stat_t
