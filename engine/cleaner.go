@@ -56,6 +56,8 @@ type cleanerLog interface {
 	Config() *LogConfig
 	Err() error
 	Roll() error
+	// Sync makes everything appended so far durable.
+	Sync() error
 	// checkpointDir is the log directory that holds the partition's directory.
 	checkpointDir() string
 	// cleanerView describes the sealed segments; an error means that the log cannot be cleaned now.

@@ -124,6 +124,10 @@ func (j *cleanJob) run() error {
 	if err != nil {
 		return err
 	}
+	// An older record goes because a newer one is there: that one must not be lost in a power cut after the swap.
+	if err := j.log.Sync(); err != nil {
+		return err
+	}
 	end := keys.lastOffset + 1
 	f := &cleanFilter{
 		keys: keys, txns: newTxnTracker(aborted), producers: j.view.producers, nowMs: j.nowMs,

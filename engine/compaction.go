@@ -50,10 +50,6 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 			return errCleaningStopped
 		}
 	}
-	for _, s := range old {
-		// The swap keeps no unsynced source: what replaces it is on disk.
-		l.stream.Drop(s.file)
-	}
 	if err := decideSwap(l.part.fs, l.part.path, old[0].base); err != nil {
 		return l.ioError(err)
 	}
@@ -61,8 +57,13 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 		// The swap is decided: the next start completes it.
 		return l.ioError(err)
 	}
+	for _, s := range old {
+		// What replaces them is on disk. Not earlier: a swap that fails leaves its sources in use.
+		l.stream.Drop(s.file)
+	}
 	next := newSegment(l.part, old[0].base, size, l.cfg.Load().IndexIntervalBytes)
 	next.sealed.Store(true)
+	next.rewritten = true
 	next.txns.Store(newTxnIndex(l.part.fs, l.part.join(segmentName(next.base, txnIndexSuffix))))
 	l.mu.Lock()
 	// Appends may have added segments meanwhile; only adminMu's holder takes any away.

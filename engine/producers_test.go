@@ -64,6 +64,7 @@ func TestProducerSequences(t *testing.T) {
 	appendBatch(dataBatch(1, 0, 1, 0))
 	refuse(dataBatch(0, 46, 1, 0), ErrInvalidProducerEpoch)
 	refuse(dataBatch(0, 43, 3, 0), ErrInvalidProducerEpoch) // even a repeat
+	refuse(dataBatch(1, 43, 3, 0), ErrOutOfOrderSequence)   // a batch of the old epoch is no repeat in the new
 	appendBatch(dataBatch(1, 1, 1, 0))
 	if _, dup, err := s.check(dataBatch(1, 9, 1, 0), false); dup || err != nil {
 		t.Fatalf("the broker's own batch: duplicate %v, err %v, want its sequence not checked", dup, err)

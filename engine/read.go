@@ -146,7 +146,7 @@ func readEnd(segs []*segment, i int, limit int64, at place) (int64, error) {
 	if i+1 < len(segs) && segs[i+1].base <= limit {
 		return s.size.Load(), nil
 	}
-	if at.pos >= 0 && at.segment == s.base {
+	if at.pos >= 0 && at.segment == s.base && !s.rewritten {
 		return at.pos, nil
 	}
 	if at.pos >= 0 && at.segment > s.base {

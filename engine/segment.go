@@ -39,6 +39,8 @@ type segment struct {
 	dir  *partitionDir
 	base int64
 	file *segFile
+	// rewritten is set for what compaction wrote: positions found before in a segment of the same base mean nothing here.
+	rewritten bool
 	// size is the end of the last whole batch.
 	size atomic.Int64
 	// maxTimestamp is the largest timestamp of a batch and maxTimestampOffset the last offset of the first batch that has it.

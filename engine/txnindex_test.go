@@ -173,13 +173,18 @@ func TestTxnIndexReadersBesideWriter(t *testing.T) {
 			t.Error(err)
 		}
 		if i == 300 {
+			held := x.load()
+			was := slices.Clone(held)
 			if err := x.truncateTo(200); err != nil {
 				t.Error(err)
 			}
 			for k := int64(200); k <= 300; k++ {
-				if err := x.append(AbortedTxn{FirstOffset: k, LastOffset: k}); err != nil {
+				if err := x.append(AbortedTxn{ProducerID: 1, FirstOffset: k, LastOffset: k}); err != nil {
 					t.Error(err)
 				}
+			}
+			if !slices.Equal(held, was) {
+				t.Error("entries changed under a reader that holds them")
 			}
 		}
 	}
