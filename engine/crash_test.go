@@ -39,6 +39,14 @@ type crashModel struct {
 	seq       int32
 	originals map[int64][]byte
 	epoch     int32
+	// trace names the operations, for the report of a failure.
+	trace []string
+}
+
+func (m *crashModel) note(format string, args ...any) {
+	m.Lock()
+	defer m.Unlock()
+	m.trace = append(m.trace, fmt.Sprintf(format, args...))
 }
 
 // expectation is the model at the moment of a crash.
@@ -49,6 +57,7 @@ type expectation struct {
 	written          int64
 	startLo, startHi int64
 	killed           bool
+	trace            []string
 }
 
 // expect gives the model as of now. The lock is held, and stays held until the disk is cloned, so that no operation begins or ends in between.
@@ -59,7 +68,7 @@ func (m *crashModel) expect() expectation {
 	}
 	return expectation{
 		history: m.history[:len(m.history):len(m.history)], originals: m.originals, end: m.end, written: m.written,
-		durable: min(durable, m.durableCap), startLo: m.startLo, startHi: m.startHi,
+		durable: min(durable, m.durableCap), startLo: m.startLo, startHi: m.startHi, trace: m.trace[:len(m.trace):len(m.trace)],
 	}
 }
 
@@ -138,10 +147,13 @@ func (r *crashRun) run(steps int) {
 		case n < 11:
 			r.append()
 		case n < 13:
+			r.model.note("sync")
 			must(r.t, r.model.log.Sync())
 		case n < 15:
+			r.model.note("checkpoint")
 			must(r.t, s.Checkpoint())
 		case n < 16:
+			r.model.note("roll")
 			must(r.t, r.model.log.Roll())
 		case n < 17:
 			r.truncate()
@@ -178,6 +190,7 @@ func (r *crashRun) append() {
 	stamped := record.Batch(bytes.Clone(batch))
 	stamped.SetBaseOffset(m.end)
 	stamped.SetPartitionLeaderEpoch(m.epoch)
+	m.note("append %d at %d, epoch %d", n, m.end, m.epoch)
 	m.Lock()
 	originals := make(map[int64][]byte, len(m.originals)+1)
 	for k, v := range m.originals {
@@ -211,6 +224,7 @@ func (r *crashRun) truncate() {
 		keep--
 		end = record.Batch(m.history[keep]).BaseOffset()
 	}
+	m.note("truncate to %d: %d", offset, end)
 	m.Lock()
 	m.durableCap, m.written = end, min(m.written, end)
 	m.Unlock()
@@ -234,6 +248,7 @@ func (r *crashRun) deleteRecords() {
 		return
 	}
 	before := o.LogStart + r.rng.Int64N(o.HighWatermark-o.LogStart+1)
+	m.note("delete records before %d", before)
 	m.Lock()
 	m.startHi = before
 	m.Unlock()
@@ -249,6 +264,7 @@ func (r *crashRun) deleteRecords() {
 // reopen closes the store, cleanly or as kill -9 would, and opens it again.
 func (r *crashRun) reopen(s *Store, clean bool) *Store {
 	m := &r.model
+	m.note("reopen, clean %t", clean)
 	if clean {
 		closeTestStore(r.t, s)
 	} else {
@@ -382,8 +398,8 @@ func TestCrashPoints(t *testing.T) {
 				if err := verifyRecovered(j.clone, j.cfg, j.want); err != nil {
 					failures.Add(1)
 					first.Do(func() {
-						failure = fmt.Errorf("run seed %d, crash seed %d (%d), segment %d index %d fsync %v: %w", j.seed, j.crash, j.crash%8,
-							j.cfg.SegmentBytes, j.cfg.IndexIntervalBytes, j.cfg.Fsync, err)
+						failure = fmt.Errorf("run seed %d, crash seed %d (%d), segment %d index %d fsync %v, after %q: %w", j.seed, j.crash, j.crash%8,
+							j.cfg.SegmentBytes, j.cfg.IndexIntervalBytes, j.cfg.Fsync, j.want.trace, err)
 					})
 				}
 			}

@@ -371,7 +371,9 @@ func (l *Log) replayRange(segs []*segment, from, end, nowMs int64) error {
 			if c.cur.LastOffset() < from {
 				continue
 			}
-			l.epochs.assign(c.cur.PartitionLeaderEpoch(), c.cur.BaseOffset())
+			if epoch := c.cur.PartitionLeaderEpoch(); l.epochs.epochAt(c.cur.BaseOffset()) != epoch {
+				l.epochs.assign(epoch, c.cur.BaseOffset())
+			}
 			if c.cur.ProducerID() < 0 {
 				continue
 			}
