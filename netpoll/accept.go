@@ -282,11 +282,13 @@ func (a *acceptor) place(s acceptedSocket) {
 	c.in.frameMax = prefixBytes + a.srv.opts.FrameBytesMax
 	l.connCount.Add(1)
 	a.accepted.Add(1)
-	a.srv.openConn()
+	a.srv.open.Add(1)
 	if err := a.srv.runner.adopt(c, s); err != nil {
 		s.close()
+		a.accepted.Add(-1)
+		a.forget(s.remote.Addr())
 		l.connCount.Add(-1)
-		a.srv.closedConn(c)
+		a.srv.closedConn()
 		a.refuse(err.Error(), s.remote)
 	}
 }

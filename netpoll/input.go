@@ -83,13 +83,13 @@ func (in *input) drop(a *arena, b *budget) {
 	in.buf, in.start, in.end = nil, 0, 0
 }
 
-// windows says where to read next: own continues the partial frame, extra is arena memory for what follows it.
-// ok is false if reading must wait for the budget.
+// windows says where to read next: own continues the partial frame, extra is arena memory for what follows it. ok is false if reading
+// must wait for the budget: new memory is needed. Filling a buffer that is already charged never waits.
 func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []byte, ok bool) {
-	if !b.admit(c) {
-		return nil, nil, false
-	}
 	if in.buf == nil {
+		if !b.admit(c) {
+			return nil, nil, false
+		}
 		if in.hint > 0 {
 			limit = min(limit, peekBytes)
 		}
@@ -98,6 +98,9 @@ func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []
 	have := in.end - in.start
 	frame := frameBytes(in.waiting())
 	if in.end == len(in.buf) || (in.start > 0 && len(in.buf)-in.start < max(frame, prefixBytes)) {
+		if !b.admit(c) {
+			return nil, nil, false
+		}
 		in.grow(in.room(have+1, frame), a, b)
 	}
 	own = in.buf[in.end:]
@@ -108,7 +111,7 @@ func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []
 	if len(own) >= limit {
 		return own[:limit], nil, true
 	}
-	if whole {
+	if whole && b.used.Load() < b.limit {
 		extra = a.window(min(limit-len(own), peekBytes))
 	}
 	return own, extra, true

@@ -329,46 +329,41 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 	})
 }
 
-// Frames that together exceed the budget arrive one after the other instead of all at once, and all arrive.
+// Frames that together exceed the budget: some have to wait, one may always go on, and in the end all arrive.
 func TestBufferBudget(t *testing.T) {
 	onBoth(t, func(t *testing.T, impl Impl) {
 		r := newRecorder(t, nil)
 		r.onFrame = func(_ Conn, tk Ticket, frame []byte) { tk.Send(respond(fmt.Sprint(len(frame)))) }
-		const budget, conns, size = 4 << 20, 12, 3 << 20
-		s := startServer(t, Options{Impl: impl, Loops: 2, Handler: r, BufferBudget: budget})
-		var most atomic.Int64
-		done := make(chan bool, conns)
-		for range conns {
+		const budget, size = 4 << 20, 3 << 20
+		s := startServer(t, Options{Impl: impl, Loops: 2, Handler: r, BufferBudget: budget, FrameTimeout: -1})
+		frame := framed(strings.Repeat("f", size))
+		beginning, end := frame[:len(frame)-1], frame[len(frame)-1:]
+		a, b := dial(t, s), dial(t, s)
+		a.write(beginning) // fits
+		eventually(t, "the first is read", func() bool { return s.Stats().BytesIn == int64(len(beginning)) })
+		b.write(beginning) // does not, but one may go on
+		eventually(t, "both are read", func() bool { return s.Stats().BytesIn == int64(2*len(beginning)) })
+		var rest []*client
+		for range 8 {
 			c := dial(t, s)
+			rest = append(rest, c)
 			go func() {
-				defer func() { done <- true }()
-				b := framed(strings.Repeat("f", size))
-				for len(b) > 0 { // slowly enough that all frames are under way together
-					n := min(len(b), 100_000)
-					if _, err := c.Write(b[:n]); err != nil {
-						t.Errorf("write: %v", err)
-						return
-					}
-					b = b[n:]
-					if used := s.Stats().BufferBytes; used > most.Load() {
-						most.Store(used)
-					}
-				}
-				head := make([]byte, 11)
-				if _, err := io.ReadFull(c, head); err != nil || string(head[4:]) != fmt.Sprint(size) {
-					t.Errorf("response %q: %v", head, err)
+				if _, err := c.Write(frame); err != nil {
+					t.Errorf("write: %v", err)
 				}
 			}()
 		}
-		for range conns {
-			testkit.Receive(t, "all clients are done", done)
+		eventually(t, "the others wait", func() bool { return s.Stats().BudgetPauses >= 8 })
+		settled(s)
+		if st := s.Stats(); st.BufferBytes > 2*(size+size/4) || st.BytesIn != int64(2*len(beginning)) {
+			t.Errorf("%d bytes are charged and %d were read while the budget of %d is spent", st.BufferBytes, st.BytesIn, budget)
 		}
-		// Beyond the budget: the favoured frame, and one growth step for each connection that asked just before it was spent.
-		if got, limit := most.Load(), int64(budget+5*size); got > limit {
-			t.Errorf("%d bytes were charged, want at most %d", got, limit)
-		}
-		if s.Stats().BudgetPauses == 0 {
-			t.Error("reading never paused")
+		b.write(end)
+		b.expect(fmt.Sprint(size))
+		a.write(end)
+		a.expect(fmt.Sprint(size))
+		for _, c := range rest {
+			c.expect(fmt.Sprint(size))
 		}
 		eventually(t, "all memory is given back", func() bool { return s.Stats().BufferBytes == 0 })
 	})
@@ -433,7 +428,7 @@ func TestStopDrains(t *testing.T) {
 	onBoth(t, func(t *testing.T, impl Impl) {
 		tickets := make(chan Ticket, 10)
 		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) { tickets <- tk })
-		s := startServer(t, Options{Impl: impl, Handler: r})
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r})
 		idle, busy := dial(t, s), dial(t, s)
 		busy.send("one", "two")
 		one, two := testkit.Receive(t, "ticket", tickets), testkit.Receive(t, "ticket", tickets)

@@ -301,8 +301,9 @@ func (l *loop) close(c *conn, err error) {
 	l.srv.budget.settle(c)
 	l.stats.closed.Add(1)
 	l.srv.opts.Handler.OnClose(c, err)
+	l.srv.accept.forget(c.remote.Addr())
 	l.connCount.Add(-1)
-	l.srv.closedConn(c)
+	l.srv.closedConn()
 }
 
 // dropOutput releases all responses of a closed connection. Its socket calls it when no write uses them any more.

@@ -25,10 +25,8 @@ func TestResponseOrder(t *testing.T) {
 		const frames, workers = 3000, 4
 		jobs := make(chan job, frames)
 		r := newRecorder(t, nil)
-		var counter int
 		r.onFrame = func(_ Conn, tk Ticket, frame []byte) {
 			n, _ := strconv.Atoi(string(frame))
-			counter++
 			if n%10 == 0 { // at once, ahead of its turn
 				tk.Send(respond(string(frame)))
 				return
@@ -37,27 +35,35 @@ func TestResponseOrder(t *testing.T) {
 		}
 		var releases atomic.Int64
 		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r, InflightMax: 300})
+		finish := func(j job) {
+			if j.n%7 == 0 {
+				j.tk.Skip()
+				return
+			}
+			resp := respond(fmt.Sprint(j.n))
+			resp.Release = func() { releases.Add(1) }
+			j.tk.Send(resp)
+		}
 		var wg sync.WaitGroup
+		seed := testkit.Seed(t, 7)
 		for w := range workers {
 			wg.Go(func() {
-				rnd := testkit.Rand(testkit.Seed(t, 7) + uint64(w))
-				var held []job
-				finish := func(j job) {
-					if j.n%7 == 0 {
-						j.tk.Skip()
-						return
-					}
-					resp := respond(fmt.Sprint(j.n))
-					resp.Release = func() { releases.Add(1) }
-					j.tk.Send(resp)
-				}
+				rnd := testkit.Rand(seed + uint64(w))
 				for j := range jobs {
-					held = append(held, j)
-					// Hold back a few, and finish a random one. The last ones are finished when no more come for a while.
-					for len(held) > 5 || (len(held) > 0 && len(jobs) == 0) {
-						i := rnd.IntN(len(held))
-						finish(held[i])
-						held = append(held[:i], held[i+1:]...)
+					batch := []job{j}
+					for more := true; more && len(batch) < 20; {
+						select {
+						case j, ok := <-jobs:
+							if more = ok; ok {
+								batch = append(batch, j)
+							}
+						default:
+							more = false
+						}
+					}
+					rnd.Shuffle(len(batch), func(a, b int) { batch[a], batch[b] = batch[b], batch[a] })
+					for _, j := range batch {
+						finish(j)
 					}
 				}
 			})
@@ -247,6 +253,9 @@ func TestCloseWhileSendfileInFlight(t *testing.T) {
 			s := startServer(t, Options{Impl: impl, Handler: r, OutputBytesMax: 1 << 30})
 			for range 10 {
 				c := dial(t, s)
+				if err := c.SetReadBuffer(64 << 10); err != nil {
+					t.Fatal(err)
+				}
 				c.send("x", "y", "z")
 				if _, err := io.ReadFull(c, make([]byte, 100_000)); err != nil {
 					t.Fatal(err)
@@ -279,7 +288,7 @@ func TestCloseWhileSendfileInFlight(t *testing.T) {
 // A reader that never reads: its queue stops growing, others do not notice, and all is there when it reads at last.
 func TestSlowReaderIsBounded(t *testing.T) {
 	onBoth(t, func(t *testing.T, impl Impl) {
-		const responses, size, limit = 200, 1 << 20, 4 << 20
+		const responses, size, limit = 100, 512 << 10, 4 << 20
 		payload := bytes.Repeat([]byte{'r'}, size)
 		var served atomic.Int64
 		r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
@@ -292,6 +301,9 @@ func TestSlowReaderIsBounded(t *testing.T) {
 		})
 		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r, OutputBytesMax: limit})
 		slow, other := dial(t, s), dial(t, s)
+		if err := slow.SetReadBuffer(256 << 10); err != nil {
+			t.Fatal(err)
+		}
 		go func() {
 			for range responses {
 				if _, err := slow.Write(framed("big")); err != nil {
@@ -353,10 +365,8 @@ func TestOutputGoesOnUnderInput(t *testing.T) {
 			wg.Go(func() { flood(c) })
 		}
 		c := dial(t, s)
-		for range 4 {
-			c.send("big", "noise", "big")
-			c.expect(payload, payload)
-		}
+		c.send("big", "noise", "big")
+		c.expect(payload, payload)
 	})
 }
 

@@ -78,16 +78,8 @@ func (s *Server) Loops() int { return len(s.loops) }
 // Congestion is the TCP congestion control of connections from the same host: to be recorded beside every measurement.
 func (s *Server) Congestion() string { return s.accept.congestion }
 
-// openConn counts a new connection.
-func (s *Server) openConn() { s.open.Add(1) }
-
-// closedConn is called once for every openConn.
-func (s *Server) closedConn(c *conn) {
-	s.accept.forget(c.remote.Addr())
-	s.finishOne()
-}
-
-func (s *Server) finishOne() {
+// closedConn counts down open.
+func (s *Server) closedConn() {
 	if s.open.Add(-1) == 0 {
 		s.once.Do(func() { close(s.drained) })
 	}
@@ -101,7 +93,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.accept.close()
-	s.finishOne()
+	s.closedConn() // the one that stood for the server itself
 	s.runner.each((*loop).drain)
 	var err error
 	select {
