@@ -13,7 +13,13 @@ import (
 //
 // Which idle file goes is decided by second chance (CLOCK), an approximation
 // of least recently used that costs a flag per use instead of a list under a
-// shared lock. When all files are in use, the pool goes over its cap rather than fail.
+// shared lock. When all files are in use, the pool goes over its cap rather
+// than fail.
+//
+// A file with written bytes that are not synced (MarkDirty) goes last. The
+// kernel reports a failed write-back to descriptors that were open at the
+// time; one opened later can miss it once the inode has left the memory, and
+// its fsync would succeed over a hole.
 //
 // Locks: PooledFile.mu before Pool.mu. The eviction scan, under Pool.mu, only tries the
 // files' locks and skips those that are taken.
@@ -48,6 +54,7 @@ type PooledFile struct {
 	pool     *Pool
 	writable bool
 	used     atomic.Bool // since the hand last passed
+	dirty    atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -125,6 +132,15 @@ func (f *PooledFile) Release() {
 	}
 }
 
+// MarkDirty says that the file is about to be written. Call it between
+// Acquire and the write.
+func (f *PooledFile) MarkDirty() { f.dirty.Store(true) }
+
+// MarkClean says that the file is about to be synced. Call it between Acquire
+// and the sync: a write that comes during the sync makes the file dirty
+// again.
+func (f *PooledFile) MarkClean() { f.dirty.Store(false) }
+
 // Name returns the name the file is opened by.
 func (f *PooledFile) Name() string {
 	f.mu.Lock()
@@ -168,13 +184,15 @@ func (p *Pool) add(f *PooledFile) {
 	defer p.mu.Unlock()
 	f.mu.index = len(p.mu.ring)
 	p.mu.ring = append(p.mu.ring, f)
-	// Two rounds: the first may only clear flags.
-	for steps := 2 * len(p.mu.ring); steps > 0 && len(p.mu.ring) > p.openMax; steps-- {
+	// Three rounds: the first may only clear flags, the last takes dirty
+	// files too.
+	round := len(p.mu.ring)
+	for step := 0; step < 3*round && len(p.mu.ring) > p.openMax; step++ {
 		if p.mu.hand >= len(p.mu.ring) {
 			p.mu.hand = 0
 		}
 		victim := p.mu.ring[p.mu.hand]
-		if victim == f || victim.used.Swap(false) || !p.evictLocked(victim) {
+		if victim == f || victim.used.Swap(false) || victim.dirty.Load() && step < 2*round || !p.evictLocked(victim) {
 			p.mu.hand++
 		}
 	}

@@ -165,6 +165,60 @@ func TestPoolAdoptAndRename(t *testing.T) {
 	h.Release()
 }
 
+func TestPoolEvictsDirtyFilesLast(t *testing.T) {
+	c, p, handles := poolRig(t, 10, 3)
+	for _, h := range handles[:2] {
+		acquire(t, h)
+		h.MarkDirty()
+		h.Release()
+	}
+	for range 3 {
+		for _, h := range handles[2:] {
+			acquire(t, h)
+			h.Release()
+		}
+	}
+	opens := p.Stats().Opens
+	for _, h := range handles[:2] {
+		acquire(t, h)
+		h.Release()
+	}
+	if p.Stats().Opens != opens {
+		t.Fatal("a dirty file was closed while clean ones were open")
+	}
+	for _, h := range handles { // nothing else to take: the cap counts more
+		acquire(t, h)
+		h.MarkDirty()
+		h.Release()
+	}
+	if n := c.open.Load(); n > 3 {
+		t.Fatalf("%d files open, cap is 3", n)
+	}
+}
+
+func TestPoolTakesACleanedFileFirst(t *testing.T) {
+	_, p, handles := poolRig(t, 4, 3)
+	for _, h := range handles[:3] {
+		acquire(t, h)
+		h.MarkDirty()
+		h.Release()
+	}
+	handles[1].MarkClean()
+	acquire(t, handles[3])
+	handles[3].MarkDirty()
+	handles[3].Release()
+	opens := p.Stats().Opens
+	acquire(t, handles[0])
+	acquire(t, handles[2])
+	if p.Stats().Opens != opens {
+		t.Fatal("a dirty file was closed before the clean one")
+	}
+	acquire(t, handles[1])
+	if p.Stats().Opens != opens+1 {
+		t.Fatal("no file was closed")
+	}
+}
+
 func TestPoolConcurrently(t *testing.T) {
 	c, _, handles := poolRig(t, 20, 4)
 	var wg sync.WaitGroup
