@@ -41,6 +41,9 @@ type segment struct {
 	file *segFile
 	// rewritten is set for what compaction wrote: positions found before in a segment of the same base mean nothing here.
 	rewritten bool
+	// retired is set before the files get the names of deleted ones; goneSuffix is then what their names end in.
+	retired    atomic.Bool
+	goneSuffix string
 	// size is the end of the last whole batch.
 	size atomic.Int64
 	// maxTimestamp is the largest timestamp of a batch and maxTimestampOffset the last offset of the first batch that has it.
@@ -202,7 +205,12 @@ func (s *segment) rebuildLocked() error {
 	if c.err != nil {
 		return c.err
 	}
-	t.seal()
+	if s.retired.Load() {
+		// The files of these names belong to what replaced this segment.
+		t.noteTime()
+	} else {
+		t.seal()
+	}
 	s.adoptIndexes(t)
 	return nil
 }
@@ -236,7 +244,7 @@ func (s *segment) sealedTimes() error {
 			s.timesKnown.Store(true)
 			return nil
 		}
-		if good, err := s.checkTimeEntry(e); err != nil {
+		if good, err := s.checkLastTime(e); err != nil {
 			return err
 		} else if ok && good {
 			s.maxTimestampOffset.Store(s.base + int64(e.rel))
@@ -259,6 +267,26 @@ func (s *segment) checkTimeEntry(e timeEntry) (bool, error) {
 		return false, err
 	}
 	return b.lastOffset == offset && b.maxTimestamp == e.timestamp, nil
+}
+
+// checkLastTime says whether e can be the last time entry of the sealed segment: it is true, and no batch after it is later. A
+// file that lost its end would otherwise hide the segment's newest records from retention and searches by time. Where
+// timestamps rise, as they mostly do, this walks over one batch.
+func (s *segment) checkLastTime(e timeEntry) (bool, error) {
+	if good, err := s.checkTimeEntry(e); err != nil || !good {
+		return false, err
+	}
+	c, err := s.seek(s.base+int64(e.rel), s.size.Load())
+	if err != nil {
+		return false, err
+	}
+	defer c.release()
+	for c.advance() {
+		if c.cur.MaxTimestamp() > e.timestamp {
+			return false, nil
+		}
+	}
+	return true, c.err
 }
 
 // located is a batch found by offset or position.
