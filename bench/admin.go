@@ -52,7 +52,11 @@ func (a *admin) createTopic(ctx context.Context, name string, spec *Spec) ([]par
 		conf = maps.Clone(conf)
 		maps.Copy(conf, spec.TopicConf)
 		if err = a.createOnce(ctx, name, spec.Partitions, conf); err == nil {
-			return a.waitLeaders(ctx, name, spec.Partitions)
+			parts, err := a.waitLeaders(ctx, name, spec.Partitions)
+			if err == nil {
+				err = waitServing(ctx, name, parts)
+			}
+			return parts, err
 		}
 		var code *CodeError
 		if !errors.As(err, &code) || protocol.ErrorCode(code.Code) != protocol.ErrInvalidConfig {
@@ -133,6 +137,39 @@ func (a *admin) waitLeaders(ctx context.Context, topic string, partitions int) (
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// waitServing waits until the leaders answer for their partitions: metadata may name a leader before the broker knows that it is one.
+func waitServing(ctx context.Context, topic string, parts []partitionInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	byLeader := map[string][]int32{}
+	for i, p := range parts {
+		byLeader[p.leader] = append(byLeader[p.leader], int32(i))
+	}
+	for addr, ids := range byLeader {
+		a, err := dialAdmin(ctx, addr)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		for {
+			_, err := a.endOffsets(ctx, topic, ids)
+			var code *CodeError
+			if err == nil {
+				break
+			}
+			if !errors.As(err, &code) || ctx.Err() != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
 }
 
 func leadersOf(m *kmsg.MetadataResponse, partitions int) []partitionInfo {

@@ -27,11 +27,12 @@ type workerPool struct {
 	addrs  []string
 	infos  []WorkerInfo
 	offset []int64
+	lead   time.Duration // how far ahead a schedule starts, so that every worker has dialled
 }
 
 // dialWorkers measures every worker's clock.
 func dialWorkers(ctx context.Context, addrs []string) (*workerPool, error) {
-	p := &workerPool{client: &http.Client{}, addrs: addrs}
+	p := &workerPool{client: &http.Client{}, addrs: addrs, lead: 3 * time.Second}
 	for _, addr := range addrs {
 		info, offset, err := p.clock(ctx, addr)
 		if err != nil {
@@ -76,9 +77,6 @@ func (p *workerPool) clock(ctx context.Context, addr string) (WorkerInfo, int64,
 	return WorkerInfo{addr, float64(offset) / 1e3, float64(best) / 2e3}, offset, nil
 }
 
-// startLead is how far ahead the schedule's start lies, so that every worker has dialled.
-const startLead = 3 * time.Second
-
 // run is Run with the load split over the workers. Warm-up is the fixed time that the spec names.
 func (p *workerPool) run(ctx context.Context, target Target, spec Spec, live func(Progress)) (*RunResult, error) {
 	spec.EnsureDefaults()
@@ -107,7 +105,7 @@ func (p *workerPool) run(ctx context.Context, target Target, spec Spec, live fun
 	if res.InForce, err = r.admin.inForce(ctx, r.topic, r.parts); err != nil {
 		return nil, err
 	}
-	first := r.clock.now() + int64(startLead)
+	first := r.clock.now() + int64(p.lead)
 	from := first + int64(spec.Warmup)
 	to := from + int64(spec.Duration)
 	jobs := p.split(r, first, from, to)

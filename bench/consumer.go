@@ -14,26 +14,24 @@ import (
 // consumer is one reader's connection to one broker: it fetches the partitions led there, from the first offset, one fetch
 // in flight, with a fetch session (KIP-227) where the broker offers one. All fields belong to its goroutine.
 type consumer struct {
-	r       *run
-	name    string
-	addr    string
-	catchUp bool
-	parts   []fetchPartition
-	led     *ledger
-	w       *wire
-	in      *streamReader
-	rec     *recorder
-	cnt     *counters
+	r     *run
+	name  string
+	addr  string
+	parts []fetchPartition
+	led   *ledger
+	w     *wire
+	in    *streamReader
+	rec   *recorder
+	cnt   *counters
 
-	byID      map[int32]int // partition -> index in parts
-	session   int32
-	epoch     int32
-	frame     []byte
-	inflate   []byte
-	corr      int32
-	rotate    int
-	target    []int64 // by index in parts: end offsets to reach, set when draining
-	exhausted bool    // target reached
+	byID    map[int32]int // partition -> index in parts
+	session int32
+	epoch   int32
+	frame   []byte
+	inflate []byte
+	corr    int32
+	rotate  int
+	goal    []int64 // catch-up readers: the end offsets when they started, by partition; nil once they are reached
 }
 
 // fetchPartition is the position of a reader in one partition.
@@ -64,18 +62,35 @@ func (c *consumer) run(ctx context.Context) error {
 			return c.fail(ctx, err)
 		}
 		c.cnt.fetches.Add(1)
-		if c.catchUp && c.r.measured(sent) {
+		if c.goal != nil && c.r.measured(sent) {
 			c.rec.record(metricCatchUp, c.r.clock.now()-sent)
 		}
+		c.checkGoal()
 	}
 	return nil
 }
+
+func (c *consumer) congestion() string { return c.w.congestion }
 
 func (c *consumer) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
 	return fmt.Errorf("%s at %s: %w", c.name, c.addr, err)
+}
+
+// checkGoal notes the moment when a catch-up reader has what was there when it started; from then on it is a tail reader.
+func (c *consumer) checkGoal() {
+	if c.goal == nil {
+		return
+	}
+	for i := range c.parts {
+		if c.parts[i].offset < c.goal[c.parts[i].id] {
+			return
+		}
+	}
+	c.goal = nil
+	c.r.caughtUp(c.r.clock.now())
 }
 
 // drained reports whether every partition has been read to the end that the run announced.
@@ -89,7 +104,6 @@ func (c *consumer) drained() bool {
 			return false
 		}
 	}
-	c.exhausted = true
 	return true
 }
 
@@ -282,8 +296,8 @@ func (c *consumer) batch(p *fetchPartition, left int64) (int64, error) {
 }
 
 func (c *consumer) count(s *stamp, ok bool) {
-	values := c.r.templates[0].valueBytes
-	if c.catchUp {
+	values := c.r.unitBytes
+	if c.goal != nil {
 		c.cnt.catchRead.Add(1)
 		c.cnt.catchBytes.Add(values)
 		return

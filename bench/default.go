@@ -20,7 +20,7 @@ verify: full
 rate: 10k
 schedule: poisson
 warmup: 1s
-duration: 3s
+duration: 2500ms
 drain: 20s
 `
 

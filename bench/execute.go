@@ -75,14 +75,13 @@ func (r *run) execute(ctx context.Context) (*RunResult, error) {
 	}()
 	col := newCollector(r)
 	r.warm(ctx, col, res)
-	if r.spec.CatchUp > 0 {
-		if err := r.startCatchUp(ctx); err != nil {
-			cancel()
-			<-producing
-			return nil, err
-		}
+	catchUp, err := r.dialCatchUp(ctx)
+	if err != nil {
+		cancel()
+		<-producing
+		return nil, err
 	}
-	before := r.measure(ctx, col)
+	before := r.measure(ctx, col, catchUp)
 	after := r.snapshot(true)
 	col.finish()
 	r.stopProducers(ctx, cancel, producing)
@@ -97,10 +96,10 @@ func (r *run) execute(ctx context.Context) (*RunResult, error) {
 
 func (r *run) congestion() string {
 	for _, p := range r.producers {
-		return p.w.congestion
+		return p.congestion()
 	}
 	for _, c := range r.consumers {
-		return c.w.congestion
+		return c.congestion()
 	}
 	return ""
 }
@@ -110,7 +109,7 @@ func (r *run) pace(start int64, i int) pace {
 	if r.spec.Rate.Kind != RateAbsolute {
 		return pace{}
 	}
-	perConn := r.spec.Rate.Value / float64(r.spec.Records) / float64(r.total)
+	perConn := r.spec.Rate.Value / float64(r.unitRecords) / float64(r.total)
 	return pace{schedule: NewSchedule(r.spec.Schedule, perConn, r.spec.Burst, start, r.base+i, r.total, r.spec.Seed)}
 }
 
@@ -127,13 +126,10 @@ func (r *run) waitRead(ctx context.Context) {
 	}
 }
 
-// warmWindows is how often the warm-up may be prolonged, and warmAgree how much two windows may differ.
-const (
-	warmWindows = 8
-	warmAgree   = 0.03
-)
+// warmAgree is how much two windows of the warm-up may differ, as a share.
+const warmAgree = 0.03
 
-// warm waits for Warmup, then until two windows of a quarter of it (at least 0.5 s) agree.
+// warm waits for Warmup, then until two windows of a quarter of it (at least 0.5 s) agree, for as long again at most.
 func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
 	col.wait(ctx, "warm-up", r.spec.Warmup)
 	window := max(r.spec.Warmup/4, 500*time.Millisecond)
@@ -141,7 +137,7 @@ func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
 		return
 	}
 	last := math.NaN()
-	for i := 0; i < warmWindows && ctx.Err() == nil && r.err() == nil; i++ {
+	for left := r.spec.Warmup; left >= window && ctx.Err() == nil && r.err() == nil; left -= window {
 		a := r.snapshot(false)
 		col.wait(ctx, "warm-up", window)
 		b := r.snapshot(false)
@@ -154,26 +150,54 @@ func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
 	res.note("the rate did not settle in warm-up: windows of %v kept differing by more than %.0f %%", window, 100*warmAgree)
 }
 
-// startCatchUp adds the readers that begin at the first offset now.
-func (r *run) startCatchUp(ctx context.Context) error {
-	from := len(r.consumers)
-	for i := 0; i < r.spec.CatchUp; i++ {
-		if err := r.dialReader(ctx, fmt.Sprintf("catch-up reader %d", i), true); err != nil {
-			return err
+// dialCatchUp adds the readers that will begin at the first offset when the measurement starts, and returns the index of the first.
+func (r *run) dialCatchUp(ctx context.Context) (first int, err error) {
+	first = len(r.consumers)
+	if r.spec.CatchUp == 0 {
+		return first, nil
+	}
+	goal := make([]int64, len(r.parts))
+	addrs, byLeader := r.leaders()
+	for _, addr := range addrs {
+		a, err := dialAdmin(ctx, addr)
+		if err != nil {
+			return first, err
+		}
+		ends, err := a.endOffsets(ctx, r.topic, byLeader[addr])
+		a.close()
+		if err != nil {
+			return first, err
+		}
+		for p, end := range ends {
+			goal[p] = end
 		}
 	}
-	r.startReaders(ctx, from)
-	return nil
+	dialReader := r.dialReader
+	if r.spec.Engine == "kgo" {
+		dialReader = r.openReader
+	}
+	for i := 0; i < r.spec.CatchUp; i++ {
+		if err := dialReader(ctx, fmt.Sprintf("catch-up reader %d", i), goal); err != nil {
+			return first, err
+		}
+	}
+	r.behind.Store(int64(len(r.consumers) - first))
+	return first, nil
 }
 
-// measure opens the measurement, waits for its end, and returns the totals at its start.
-func (r *run) measure(ctx context.Context, col *collector) totals {
+// measure opens the measurement, starts the catch-up readers, waits for its end, and returns the totals at its start. Without producers
+// it ends as soon as the catch-up readers have read everything.
+func (r *run) measure(ctx context.Context, col *collector, catchUp int) totals {
 	before := r.snapshot(true)
 	from := r.clock.now()
 	r.from.Store(from)
 	r.to.Store(from + int64(r.spec.Duration))
 	r.stopAt.Store(from + int64(r.spec.Duration))
 	col.begin(from)
+	r.startReaders(ctx, catchUp)
+	if r.spec.Conns == 0 && r.spec.CatchUp > 0 {
+		col.until = func() bool { return r.behind.Load() == 0 }
+	}
 	col.wait(ctx, "measure", r.spec.Duration)
 	return before
 }
@@ -252,6 +276,7 @@ type collector struct {
 	begun   bool
 	started int64
 	rssPeak int64
+	until   func() bool // ends a wait early; nil: never
 }
 
 func newCollector(r *run) *collector { return &collector{r: r, last: r.snapshot(false)} }
@@ -266,15 +291,22 @@ func (c *collector) begin(from int64) {
 func (c *collector) wait(ctx context.Context, step string, d time.Duration) {
 	start := time.Now()
 	for left := d; left > 0; left = d - time.Since(start) {
-		t := time.NewTimer(min(left, time.Second-time.Since(start)%time.Second))
+		pause := min(left, time.Second-time.Since(start)%time.Second)
+		if c.until != nil {
+			pause = min(pause, 5*time.Millisecond)
+		}
+		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
 			return
 		}
-		if c.r.err() != nil {
+		if c.r.err() != nil || c.until != nil && c.until() {
 			return
+		}
+		if c.until != nil && c.r.clock.now()-c.last.at < int64(time.Second) {
+			continue
 		}
 		c.tick(step, time.Since(start), d)
 	}
@@ -291,7 +323,7 @@ func (c *collector) tick(step string, elapsed, total time.Duration) {
 	for _, rec := range c.r.recs {
 		rec.take(set)
 	}
-	records := float64(c.r.spec.Records)
+	records := float64(c.r.unitRecords)
 	s := Second{At: float64(now.at-c.started) / 1e9, Records: float64(now.acked-c.last.acked) * records / dt,
 		Bytes: float64(now.ackBytes-c.last.ackBytes) / dt, RSSBytes: now.broker.RSSBytes,
 		Read: float64(now.read+now.catchRead-c.last.read-c.last.catchRead) * records / dt,

@@ -99,6 +99,12 @@ func (f *fakeBroker) serve(c net.Conn) {
 		}
 		key, version := int16(binary.BigEndian.Uint16(frame)), int16(binary.BigEndian.Uint16(frame[2:]))
 		idLen := int(binary.BigEndian.Uint16(frame[8:]))
+		if key == int16(kmsg.ApiVersions) {
+			if _, err := c.Write(fakeVersions(frame[4:8], version)); err != nil {
+				return
+			}
+			continue
+		}
 		req := kmsg.RequestForKey(key)
 		req.SetVersion(version)
 		if req.IsFlexible() {
@@ -121,6 +127,22 @@ func (f *fakeBroker) serve(c net.Conn) {
 			return
 		}
 	}
+}
+
+// fakeVersions offers the non-flexible versions, so that one decoder serves every client.
+func fakeVersions(correlation []byte, version int16) []byte {
+	r := kmsg.NewPtrApiVersionsResponse()
+	if version > 0 {
+		r.ErrorCode = 35
+	}
+	for _, v := range [][3]int16{{0, 3, 7}, {1, 4, 11}, {2, 1, 4}, {3, 4, 8}, {18, 0, 0}, {19, 2, 4}, {20, 1, 3}, {32, 1, 1}} {
+		k := kmsg.NewApiVersionsResponseApiKey()
+		k.ApiKey, k.MinVersion, k.MaxVersion = v[0], v[1], v[2]
+		r.ApiKeys = append(r.ApiKeys, k)
+	}
+	out := r.AppendTo(append([]byte{0, 0, 0, 0}, correlation...))
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+	return out
 }
 
 func (f *fakeBroker) handle(req kmsg.Request) kmsg.Response {

@@ -41,9 +41,20 @@ const (
 	limitFile  = 256 << 20
 )
 
+// limitProbe is one measurement of the floors.
+type limitProbe struct {
+	*Limits
+	time time.Duration
+	file int64
+}
+
 // MeasureLimits measures the floors; dir lies on the disk in question, "" is the temporary directory. It takes about 7 s and writes
 // a temporary file of 256 MiB.
 func MeasureLimits(ctx context.Context, dir string) (*Limits, error) {
+	return measureLimits(ctx, dir, limitTime, limitFile)
+}
+
+func measureLimits(ctx context.Context, dir string, per time.Duration, fileBytes int64) (*Limits, error) {
 	if dir == "" {
 		dir = os.TempDir()
 	}
@@ -53,8 +64,9 @@ func MeasureLimits(ctx context.Context, dir string) (*Limits, error) {
 	}
 	defer os.RemoveAll(tmp)
 	l := &Limits{MemoryTouch: ProbeMemory(), FileSystem: describeMount(tmp), Congestion: host.Read().CongestionControl}
-	l.memory()
-	steps := []func(context.Context, string) error{l.file, l.loopback, l.roundTrip, l.sendfile}
+	probe := &limitProbe{l, per, fileBytes}
+	probe.memory()
+	steps := []func(context.Context, string) error{probe.write, probe.loopback, probe.roundTrip, probe.sendfile}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -69,12 +81,12 @@ func MeasureLimits(ctx context.Context, dir string) (*Limits, error) {
 	return l, nil
 }
 
-func (l *Limits) memory() {
+func (l *limitProbe) memory() {
 	src, dst := make([]byte, 64<<20), make([]byte, 64<<20)
 	rate := func(f func()) float64 {
 		f()
 		start, n := time.Now(), 0
-		for time.Since(start) < limitTime/2 {
+		for time.Since(start) < l.time/2 {
 			f()
 			n++
 		}
@@ -95,7 +107,7 @@ func cpuCost(f func() (int64, error)) (rate, cost float64, err error) {
 	return float64(n) / time.Since(start).Seconds(), (after.cpuSeconds - before.cpuSeconds) / (float64(n) / 1e9), nil
 }
 
-func (l *Limits) file(ctx context.Context, dir string) error {
+func (l *limitProbe) write(ctx context.Context, dir string) error {
 	f, err := os.Create(filepath.Join(dir, "file"))
 	if err != nil {
 		return err
@@ -104,7 +116,7 @@ func (l *Limits) file(ctx context.Context, dir string) error {
 	chunk := make([]byte, limitChunk)
 	l.WriteRate, l.WriteCost, err = cpuCost(func() (int64, error) {
 		var n int64
-		for n < limitFile && ctx.Err() == nil {
+		for n < l.file && ctx.Err() == nil {
 			m, err := f.Write(chunk)
 			n += int64(m)
 			if err != nil {
@@ -142,7 +154,7 @@ func drop(c *net.TCPConn, done chan<- error) {
 	done <- err
 }
 
-func (l *Limits) loopback(ctx context.Context, _ string) error {
+func (l *limitProbe) loopback(ctx context.Context, _ string) error {
 	a, b, err := socketPair()
 	if err != nil {
 		return err
@@ -154,7 +166,7 @@ func (l *Limits) loopback(ctx context.Context, _ string) error {
 	chunk := make([]byte, limitChunk)
 	l.LoopbackRate, l.LoopbackCost, err = cpuCost(func() (int64, error) {
 		var n int64
-		for start := time.Now(); time.Since(start) < limitTime && ctx.Err() == nil; {
+		for start := time.Now(); time.Since(start) < l.time && ctx.Err() == nil; {
 			m, err := a.Write(chunk)
 			n += int64(m)
 			if err != nil {
@@ -167,7 +179,7 @@ func (l *Limits) loopback(ctx context.Context, _ string) error {
 	return err
 }
 
-func (l *Limits) roundTrip(ctx context.Context, _ string) error {
+func (l *limitProbe) roundTrip(ctx context.Context, _ string) error {
 	a, b, err := socketPair()
 	if err != nil {
 		return err
@@ -180,7 +192,7 @@ func (l *Limits) roundTrip(ctx context.Context, _ string) error {
 		done <- err
 	}()
 	n, start := 0, time.Now()
-	for one := make([]byte, 1); time.Since(start) < limitTime && ctx.Err() == nil; n++ {
+	for one := make([]byte, 1); time.Since(start) < l.time && ctx.Err() == nil; n++ {
 		if _, err := a.Write(one); err != nil {
 			return err
 		}
@@ -193,7 +205,7 @@ func (l *Limits) roundTrip(ctx context.Context, _ string) error {
 	return <-done
 }
 
-func (l *Limits) sendfile(ctx context.Context, dir string) error {
+func (l *limitProbe) sendfile(ctx context.Context, dir string) error {
 	f, err := os.Open(filepath.Join(dir, "file"))
 	if err != nil {
 		return err
@@ -213,8 +225,8 @@ func (l *Limits) sendfile(ctx context.Context, dir string) error {
 	go func() { done <- w.discard(1<<62, make([]byte, 1)) }() // ends with the stream
 	l.SendfileRate, l.SendfileCost, err = cpuCost(func() (int64, error) {
 		var n int64
-		for start := time.Now(); time.Since(start) < limitTime && ctx.Err() == nil; {
-			m, err := sendfileOnce(a, f, n%limitFile)
+		for start := time.Now(); time.Since(start) < l.time && ctx.Err() == nil; {
+			m, err := sendfileOnce(a, f, n%l.file)
 			n += m
 			if err != nil {
 				return n, err

@@ -16,10 +16,14 @@ const (
 	warmMemoryRate = 4e9
 )
 
-// probeBytes is touched by one probe.
-const probeBytes = 192 << 20
+// A probe touches probeBytes, or what it can in probeTime.
+const (
+	probeBytes = 192 << 20
+	probeTime  = 150 * time.Millisecond
+)
 
-// touchMemory maps n bytes, writes to each page, unmaps, and returns the rate in bytes per second; 0 when it cannot map.
+// touchMemory maps n bytes, writes to each page for at most probeTime, unmaps, and returns the rate in bytes per second; 0 when it
+// cannot map.
 func touchMemory(n int) float64 {
 	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
@@ -29,10 +33,14 @@ func touchMemory(n int) float64 {
 	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE) // 4 KiB pages, as the page cache uses for appends
 	page := os.Getpagesize()
 	start := time.Now()
-	for i := 0; i < len(mem); i += page {
-		mem[i] = 1
+	done := 0
+	for ; done < len(mem); done += page {
+		mem[done] = 1
+		if done%(1<<20) == 0 && time.Since(start) > probeTime {
+			break
+		}
 	}
-	return float64(n) / time.Since(start).Seconds()
+	return float64(done) / time.Since(start).Seconds()
 }
 
 // ProbeMemory measures how fast memory can be touched for the first time, in bytes per second.

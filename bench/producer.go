@@ -137,6 +137,8 @@ func (p *producer) run(ctx context.Context, pc pace) error {
 	return nil
 }
 
+func (p *producer) congestion() string { return p.w.congestion }
+
 // abandon counts what is still unanswered as failed.
 func (p *producer) abandon() {
 	for {

@@ -134,7 +134,7 @@ func (rep *report) addLoadCurve() {
 				c.Lines = append(c.Lines, l)
 			}
 		}
-		c.Bounds = rep.latencyBounds(groups[key][0])
+		c.Bounds = rep.latencyBounds(groups[key])
 		if c.layout() {
 			rep.Charts = append(rep.Charts, c)
 		}
@@ -172,12 +172,16 @@ func labelWithout(p *PointResult, name string) string {
 }
 
 // latencyBounds are the floors below which no response time can lie.
-func (rep *report) latencyBounds(p *PointResult) []bound {
+func (rep *report) latencyBounds(points []*PointResult) []bound {
 	l := rep.R.Limits
 	if l == nil {
 		return nil
 	}
-	if p.Spec["fsync"] == "commit" && p.Spec["acks"] != "0" {
+	durable := true
+	for _, p := range points {
+		durable = durable && p.Spec["fsync"] == "commit" && p.Spec["acks"] != "0"
+	}
+	if durable {
 		return []bound{{Name: "floor: 1.5 fdatasync", y: l.Bounds(rep.R.Environment.CPUs).DurableP50}}
 	}
 	return []bound{{Name: "floor: loopback round trip", y: l.RoundTrip}}
@@ -189,12 +193,15 @@ const curvesMax = 6
 // addPercentiles draws percentile curves on the axis log(1/(1-q)), at most curvesMax lines per chart.
 func (rep *report) addPercentiles(id, title string, curve func(*Summary) []CurvePoint) {
 	var c *lineChart
+	var drawn []*PointResult
 	n := 0
 	flush := func() {
-		if c != nil && c.layout() {
-			rep.Charts = append(rep.Charts, c)
+		if c != nil {
+			if c.Bounds = rep.latencyBounds(drawn); c.layout() {
+				rep.Charts = append(rep.Charts, c)
+			}
 		}
-		c = nil
+		c, drawn = nil, nil
 	}
 	for _, p := range rep.R.Points {
 		if c != nil && len(c.Lines)+len(p.Summary) > curvesMax {
@@ -209,8 +216,8 @@ func (rep *report) addPercentiles(id, title string, curve func(*Summary) []Curve
 				c = &lineChart{ID: fmt.Sprintf("%s%d", id, n), Title: title, LogX: true, LogY: true,
 					Desc:   "Latency over percentiles, with one more nine per step to the right.",
 					XLabel: "percentile", YLabel: "latency", xText: percentileText, yText: micros, xTicks: []float64{1, 10, 100, 1000, 10_000}}
-				c.Bounds = rep.latencyBounds(p)
 			}
+			drawn = append(drawn, p)
 			l := lineSeries{Name: strings.TrimSpace(seriesName(rep.R, p, s)), Class: len(c.Lines) % 6}
 			for _, q := range curve(s) {
 				if q.Percentile < 100 {
@@ -358,8 +365,15 @@ func (rep *report) addBars() {
 			c.Bars = append(c.Bars, bar{Label: "bound: produce on this host", Class: 6, value: b.Produce, Text: k.text(b.Produce)},
 				bar{Label: "bound: fetch on this host", Class: 6, value: b.Fetch, Text: k.text(b.Fetch)})
 		}
-		if c.layout() {
+		if (k.id != "throughput" || rep.unfixed()) && c.layout() {
 			rep.Bars = append(rep.Bars, c)
 		}
 	}
+}
+
+// unfixed reports whether the load of any point was not fixed by a schedule, so that throughput is a result.
+func (rep *report) unfixed() bool {
+	return slices.ContainsFunc(rep.R.Points, func(p *PointResult) bool {
+		return p.Spec["rate"] == "max" || p.Spec["rate"] == "search" || p.Spec["connections"] == "0"
+	})
 }

@@ -33,8 +33,8 @@ type run struct {
 
 	base, total int // index of the first producer here, producers of the whole run: other workers have the rest
 
-	producers []*producer
-	consumers []*consumer
+	producers []sender
+	consumers []reader
 	ledgers   []*ledger // one per reader
 	idle      []*wire
 	recs      []*recorder
@@ -43,6 +43,10 @@ type run struct {
 
 	from, to, stopAt atomic.Int64 // ns on the clock: the measurement, and when senders stop
 	drainTo          atomic.Pointer[[]int64]
+	unitRecords      int          // records in a batch that is sent, answered and counted as one
+	unitBytes        int64        // value bytes of it
+	lastCaughtUp     atomic.Int64 // when the last catch-up reader reached its goal, ns
+	behind           atomic.Int64 // catch-up readers that have not
 
 	mu struct {
 		sync.Mutex
@@ -62,6 +66,19 @@ type Progress struct {
 	Rate    float64       // records acknowledged (or read, without producers) in the last second
 	Bytes   float64       // value bytes in the last second
 	P99     time.Duration // response time of the last second, 0 when not measured
+}
+
+// sender is one producing connection or client of either engine. run sends by the pace until the run's stop time, waits for the
+// answers, and may be called again.
+type sender interface {
+	run(ctx context.Context, pc pace) error
+	congestion() string
+}
+
+// reader is one consuming connection or client of either engine. run reads until it has drained, or ctx ends, which is no error.
+type reader interface {
+	run(ctx context.Context) error
+	congestion() string
 }
 
 // measured reports whether an intended time lies in the measurement.
@@ -131,7 +148,26 @@ func newRun(target Target, spec *Spec, live func(Progress)) *run {
 	r.from.Store(math.MaxInt64)
 	r.to.Store(math.MaxInt64)
 	r.stopAt.Store(math.MaxInt64)
+	r.unitRecords, r.unitBytes = spec.Records, spec.BatchValueBytes()
+	if spec.Engine == "kgo" { // the client makes the batches
+		r.unitRecords, r.unitBytes = 1, int64(spec.ValueBytes)
+	}
 	return r
+}
+
+// caughtUp notes that a catch-up reader reached its goal.
+func (r *run) caughtUp(now int64) {
+	r.lastCaughtUp.Store(now)
+	r.behind.Add(-1)
+}
+
+// ackedEnds are the end offsets that the acknowledged records give each partition.
+func (r *run) ackedEnds() []int64 {
+	ends := make([]int64, len(r.parts))
+	for p := range ends {
+		ends[p] = int64(r.sent.acked(int32(p))) * int64(r.unitRecords)
+	}
+	return ends
 }
 
 func (r *run) setup(ctx context.Context) (err error) {
@@ -170,11 +206,15 @@ func (r *run) connect(ctx context.Context) (err error) {
 		}
 	}
 	r.frames = newProduceFrames(r.topic, r.spec.Acks, r.templates)
-	if err := r.dialProducers(ctx); err != nil {
+	dialProducers, dialReader := r.dialProducers, r.dialReader
+	if r.spec.Engine == "kgo" {
+		dialProducers, dialReader = r.openProducers, r.openReader
+	}
+	if err := dialProducers(ctx); err != nil {
 		return err
 	}
 	for i := 0; i < r.spec.Consumers; i++ {
-		if err := r.dialReader(ctx, fmt.Sprintf("consumer %d", i), false); err != nil {
+		if err := dialReader(ctx, fmt.Sprintf("consumer %d", i), nil); err != nil {
 			return err
 		}
 	}
@@ -230,8 +270,8 @@ func (r *run) dialProducers(ctx context.Context) error {
 	return nil
 }
 
-// dialReader opens the connections of one reader, one per broker, with one ledger.
-func (r *run) dialReader(ctx context.Context, name string, catchUp bool) error {
+// dialReader opens the connections of one reader, one per broker, with one ledger. goal is for catch-up readers, else nil.
+func (r *run) dialReader(ctx context.Context, name string, goal []int64) error {
 	addrs, byLeader := r.leaders()
 	for _, addr := range addrs {
 		w, err := dial(ctx, addr, dialOptions{congestion: r.spec.Congestion})
@@ -241,7 +281,7 @@ func (r *run) dialReader(ctx context.Context, name string, catchUp bool) error {
 		r.closers = append(r.closers, w.close)
 		led := newLedger(r.id, len(r.parts), r.total)
 		r.ledgers = append(r.ledgers, led)
-		c := &consumer{r: r, name: name, addr: addr, catchUp: catchUp, led: led, w: w,
+		c := &consumer{r: r, name: name, addr: addr, goal: goal, led: led, w: w,
 			in: newStreamReader(w, r.spec.Verify == VerifyOffsets)}
 		c.rec, c.cnt = r.worker()
 		for _, id := range byLeader[addr] {
@@ -307,7 +347,7 @@ func (r *run) fill(ctx context.Context) {
 		return
 	}
 	var quota atomic.Int64
-	quota.Store((r.spec.FillBytes + r.spec.BatchValueBytes() - 1) / r.spec.BatchValueBytes())
+	quota.Store((r.spec.FillBytes + r.unitBytes - 1) / r.unitBytes)
 	r.produceAll(ctx, func(int) pace { return pace{quota: &quota} })
 }
 
@@ -324,10 +364,7 @@ func dropCaches() error {
 func (r *run) drain(ctx context.Context, truth *Truth) {
 	ctx, cancel := context.WithTimeout(ctx, r.spec.Drain)
 	defer cancel()
-	ends := make([]int64, len(r.parts))
-	for p := range ends {
-		ends[p] = int64(r.sent.acked(int32(p))) * int64(r.spec.Records)
-	}
+	ends := r.ackedEnds()
 	r.drainTo.Store(&ends)
 	if err := r.checkEnds(ctx, ends, truth); err != nil && ctx.Err() == nil {
 		r.noteError(err)

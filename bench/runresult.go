@@ -20,7 +20,8 @@ type RunResult struct {
 	ValueBytes     float64 `json:"acked_value_bytes_per_s"`
 	ReadRecords    float64 `json:"read_records_per_s"`
 	ReadBytes      float64 `json:"read_value_bytes_per_s"`
-	CatchUpBytes   float64 `json:"catch_up_value_bytes_per_s"`
+	CatchUpBytes   float64 `json:"catch_up_value_bytes_per_s"` // until caught up, all such readers together
+	CatchUpSeconds float64 `json:"catch_up_s"`                 // until the last one had caught up; 0: not within the measurement
 	Requests       int64   `json:"produce_requests"`
 	Fetches        int64   `json:"fetch_responses"`
 	FailedRequests int64   `json:"failed_requests"`
@@ -99,7 +100,7 @@ func (res *RunResult) note(format string, args ...any) {
 // fill computes the result from the totals around the measurement.
 func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	sec := float64(after.at-before.at) / 1e9
-	records := float64(r.spec.Records)
+	records := float64(r.unitRecords)
 	res.Seconds = sec
 	if r.spec.Rate.Kind == RateAbsolute && r.spec.Conns > 0 {
 		res.Offered = r.spec.Rate.Value
@@ -110,7 +111,12 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	res.ValueBytes = float64(after.ackBytes-before.ackBytes) / sec
 	res.ReadRecords = float64(after.read-before.read+after.catchRead-before.catchRead) * records / sec
 	res.ReadBytes = float64(after.readBytes-before.readBytes) / sec
-	res.CatchUpBytes = float64(after.catchBytes-before.catchBytes) / sec
+	catchSec := sec
+	if at := r.lastCaughtUp.Load(); at > 0 && r.behind.Load() == 0 && at < after.at {
+		catchSec = float64(at-before.at) / 1e9
+		res.CatchUpSeconds = catchSec
+	}
+	res.CatchUpBytes = float64(after.catchBytes-before.catchBytes) / catchSec
 	h := &col.total.h
 	res.Response, res.Service, res.Slip = summarize(h[metricResponse]), summarize(h[metricService]), summarize(h[metricSlip])
 	res.GeneratorLag, res.EndToEnd, res.CatchUpFetch = summarize(h[metricLag]), summarize(h[metricEndToEnd]), summarize(h[metricCatchUp])

@@ -84,7 +84,7 @@ type Spec struct {
 	FetchWait  time.Duration     // fetch.max.wait; Default: 500ms
 	FetchMin   int               // fetch.min.bytes; Default: 1
 	FillBytes  int64             // bytes of values written at full speed before the measurement; Default: 0
-	Warmup     time.Duration     // least warm-up; it is prolonged up to 3 times until two windows agree; Default: 5s
+	Warmup     time.Duration     // least warm-up; as much again is added until two windows agree; Default: 5s
 	Duration   time.Duration     // measured time; Default: 30s
 	Drain      time.Duration     // how long to wait for answers and readers at the end; Default: 30s
 	Congestion string            // TCP congestion control of the generator's sockets, "system" to leave it; Default: system

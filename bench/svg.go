@@ -136,6 +136,9 @@ func (c *lineChart) draw(xs, ys scale) {
 		ticks = niceTicks(xs.min, xs.max, c.LogX)
 	}
 	for _, v := range ticks {
+		if v > xs.max*1.0001 {
+			continue
+		}
 		c.XMarks = append(c.XMarks, xyText{xs.at(v), c.Bottom, c.xText(v)})
 	}
 	for _, v := range niceTicks(ys.min, ys.max, c.LogY) {

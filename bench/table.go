@@ -65,6 +65,7 @@ var columns = []column{
 	{"max", func(s *Summary) string { return micros(s.Response.Max) }, hasResponse},
 	{"e2e p99", func(s *Summary) string { return micros(s.EndToEnd.P99) }, func(s *Summary) bool { return s.EndToEnd != nil }},
 	{"CPU s/GB", func(s *Summary) string { return fmt.Sprintf("%.*f", precision(s.CPUPerGB), s.CPUPerGB) }, func(s *Summary) bool { return s.CPUPerGB > 0 }},
+	{"gen s/GB", func(s *Summary) string { return fmt.Sprintf("%.*f", precision(s.Generator), s.Generator) }, func(s *Summary) bool { return s.Generator > 0 }},
 	{"RSS", func(s *Summary) string { return sizeText(s.RSSBytes) }, func(s *Summary) bool { return s.RSSBytes > 0 }},
 	{"errors", func(s *Summary) string { return fmt.Sprint(s.Errors) }, func(s *Summary) bool { return true }},
 }
@@ -162,7 +163,11 @@ func writeComparisons(w io.Writer, r *Results) {
 	rows := [][]string{{"point", "metric", "against " + first(r.targetNames()), "ratio", "95 % interval", "A/A noise", ""}}
 	for _, p := range r.Points {
 		for _, c := range p.Comparisons {
-			rows = append(rows, []string{p.Label, c.Metric, c.Target, fmt.Sprintf("%.3f", c.Ratio), c.interval(), fmt.Sprintf("%.1f %%", 100*c.Noise), c.Word})
+			row := []string{p.Label, c.Metric, c.Target, "-", c.interval(), "-", c.Word}
+			if c.Pairs > 0 {
+				row[3], row[5] = fmt.Sprintf("%.3f", c.Ratio), fmt.Sprintf("%.1f %%", 100*c.Noise)
+			}
+			rows = append(rows, row)
 		}
 	}
 	if len(rows) > 1 {

@@ -200,9 +200,8 @@ func (s *workerServer) start(w http.ResponseWriter, req *http.Request) {
 func startJob(parent context.Context, job *workerJob) (*workerRun, error) {
 	clock := newRunClock()
 	clock.wall -= job.Offset
-	r := &run{spec: &job.Spec, target: &AddressTarget{name: "worker", addr: job.Addr, pid: math.MaxInt32}, clock: clock, id: job.RunID, topic: job.Topic,
-		base: job.Base, total: job.Total, live: func(Progress) {}}
-	r.mu.errors = map[string]int64{}
+	r := newRun(&AddressTarget{name: "worker", addr: job.Addr, pid: math.MaxInt32}, &job.Spec, nil) // no such pid: the controller samples the broker
+	r.clock, r.id, r.topic, r.base, r.total = clock, job.RunID, job.Topic, job.Base, job.Total
 	r.from.Store(job.From)
 	r.to.Store(job.To)
 	r.stopAt.Store(job.To)
