@@ -93,7 +93,8 @@ func (d *doctor) host() {
 	facts := host.Read()
 	d.add("kernel", "ok", facts.Kernel, "")
 	d.add("processor", "ok", fmt.Sprintf("%s, %s", countOf(facts.CPUs, "core"), facts.CPU), "")
-	d.expect("memory", facts.MemoryBytes >= 512<<20, byteSize(facts.MemoryBytes), "warn", "less than 512 MiB leaves little page cache: consumers will read from the disk")
+	d.expect("memory", facts.MemoryBytes >= 512<<20, byteSize(facts.MemoryBytes), "warn",
+		"less than 512 MiB leaves little page cache: consumers will read from the disk")
 	d.expect("open files", facts.OpenFilesMax >= 10000, fmt.Sprintf("%d (hard limit)", facts.OpenFilesMax), "warn",
 		"raise it (LimitNOFILE= in a systemd unit): connections and open segments share it")
 	d.expect("clock source", facts.ClockSource != "hpet" && facts.ClockSource != "acpi_pm", facts.ClockSource, "warn",
