@@ -78,7 +78,7 @@ func BenchmarkGroupCommit(b *testing.B) {
 		noCompany             bool
 	}{
 		{1, 1, false}, {1, 8, true}, {1, 8, false}, {1, 32, true}, {1, 32, false},
-		{1, 128, false}, {8, 32, true}, {8, 32, false}, {8, 128, false},
+		{1, 128, false}, {8, 32, true}, {8, 32, false}, {8, 128, false}, {64, 128, false},
 	} {
 		name := fmt.Sprintf("partitions=%d/producers=%d/company=%v", c.partitions, c.producers, !c.noCompany)
 		b.Run(name, func(b *testing.B) {

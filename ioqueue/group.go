@@ -2,7 +2,6 @@ package ioqueue
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -87,93 +86,6 @@ func (st *Stream) stopTimerLocked() {
 	}
 }
 
-// company is what a stream knows about the producers that wait for it.
-type company struct {
-	// After the last group: the appends it has answered plus those that have
-	// arrived meanwhile. If everybody comes back, this is the next group.
-	appends, bytes int64
-	duration       time.Duration // of the last group's fsync
-	since          time.Time     // when it was answered
-
-	// When a wait has brought too few, waiting is left out for some groups,
-	// twice as many after each failure in a row.
-	found        int64 // appends when the wait began
-	misses, skip int
-}
-
-const (
-	// companyShare is the part of the last fsync's duration that a worker
-	// waits for company at most.
-	companyShare = 2
-	// companyMax bounds that wait on slow disks.
-	companyMax = 2 * time.Millisecond
-	// companyTurns is how often it lets other goroutines run between looks at the clock.
-	companyTurns = 20
-	// companyLooks bounds the looks: a Fake clock may stand still.
-	companyLooks = 10000
-	// companyMissesMax bounds how many groups go without a wait, to 2^6.
-	companyMissesMax = 6
-)
-
-// completeFor says that the producers have come back. Bytes without the
-// number of appends will do: the log may have merged appends.
-func (c *company) completeFor(active *fileState) bool {
-	return active.appends >= c.appends || active.bytes >= c.bytes
-}
-
-// awaitCompany waits for the producers that the last group answered. It
-// yields the processor instead of sleeping. A sleep cannot be short enough:
-// an idle process rounds runtime timers up to a millisecond, which is several
-// fsyncs, and a goroutine in nanosleep keeps its processor from the producers
-// for tens of microseconds, until the runtime notices. Measured with 8
-// producers: 7.9 appends per group with yields, 4.9 with nanosleep, 4.0
-// without a wait. The price is a processor that looks busy meanwhile.
-func (st *Stream) awaitCompany() {
-	if st.s.opts.NoCompany {
-		return
-	}
-	for look := 0; look < companyLooks && st.companyMissing(look == 0); look++ {
-		for range companyTurns {
-			runtime.Gosched()
-		}
-	}
-}
-
-// companyMissing says that it is worth waiting (on).
-func (st *Stream) companyMissing(first bool) bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	c := &st.mu.company
-	active := st.activeLocked()
-	if active == nil || st.mu.closed || st.mu.opts.Policy != PolicyCommit || st.mu.opts.MaxDelay > 0 ||
-		len(st.mu.files) > 1 || st.mu.force || c.appends <= 1 {
-		return false
-	}
-	if first {
-		c.found = active.appends
-		if c.skip > 0 {
-			c.skip--
-			return false
-		}
-	}
-	if c.completeFor(active) {
-		c.misses = 0
-		return false
-	}
-	if st.s.opts.Clock.Since(c.since) < min(c.duration/companyShare, companyMax) {
-		return true
-	}
-	switch {
-	case first: // too late for a wait
-	case active.appends-c.found >= (c.appends-c.found)/2:
-		c.misses = 0
-	default:
-		c.skip = 1 << c.misses
-		c.misses = min(c.misses+1, companyMissesMax)
-	}
-	return false
-}
-
 // group is what one run of a worker syncs of a stream.
 type group struct {
 	files   []*fileState // oldest first
@@ -186,28 +98,37 @@ type group struct {
 
 // runGroup does steps 3 to 6 for one stream.
 func (st *Stream) runGroup(worker int) {
-	st.mu.Lock()
-	st.mu.state = running
-	g := st.closeGroupLocked()
-	st.mu.Unlock()
-
-	var err error
+	g := st.closeGroup()
 	start := st.s.opts.Clock.Now()
+	var err error
 	for _, fs := range g.files {
-		if err = st.syncFile(worker, &g, fs); err != nil {
+		if err = st.s.stopped(); err != nil {
 			break
 		}
-	}
-	if err == nil {
-		err = st.s.Err() // another stream's
-	}
-	if err == nil && len(g.files) == 0 {
-		err = st.s.stopped()
+		shot, ok := st.beginSync(&g, fs)
+		if !ok {
+			continue
+		}
+		if shot.needed {
+			err = st.s.datasync(worker, fs.file)
+		}
+		st.endSync(&g, &shot, err)
+		if err != nil {
+			break
+		}
 	}
 	if err == nil && g.appends > 0 {
 		st.s.count.group(g.appends, g.bytes)
 	}
 	st.finishGroup(&g, start, err)
+}
+
+// closeGroup takes the stream over.
+func (st *Stream) closeGroup() group {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.mu.state = running
+	return st.closeGroupLocked()
 }
 
 // closeGroupLocked chooses the files of the group. What is written to the
@@ -227,6 +148,12 @@ func (st *Stream) closeGroupLocked() group {
 
 // finishGroup answers the waiters and queues the stream again if need be.
 func (st *Stream) finishGroup(g *group, start time.Time, err error) {
+	if err == nil {
+		err = st.s.Err() // another stream's
+	}
+	if err == nil && len(g.files) == 0 {
+		err = st.s.stopped()
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if g.appends > 0 {
@@ -255,47 +182,54 @@ func (st *Stream) finishGroup(g *group, start time.Time, err error) {
 	st.scheduleLocked()
 }
 
-// syncFile fsyncs one file of the group and makes its offsets durable.
-func (st *Stream) syncFile(worker int, g *group, fs *fileState) error {
-	if err := st.s.stopped(); err != nil {
-		return err
-	}
+// snapshot is a file as it is when its fsync begins.
+type snapshot struct {
+	fs             *fileState
+	epoch, end     int64
+	bytes, appends int64
+	needed         bool // false: nothing to sync, only to report
+}
+
+// beginSync takes the snapshot: what is written or cut from here on makes the
+// file dirty again and belongs to the next group. It reports false for a file
+// that was given up.
+func (st *Stream) beginSync(g *group, fs *fileState) (snapshot, bool) {
 	st.mu.Lock()
+	defer st.mu.Unlock()
 	if fs.dropped {
-		st.mu.Unlock()
-		return nil
+		return snapshot{}, false
 	}
-	// The snapshot: what is written or cut from here on makes the file dirty
-	// again and belongs to the next group.
-	epoch, end, bytes, appends := st.mu.epoch, fs.end, fs.bytes, fs.appends
-	needed := fs.dirty || g.force
+	shot := snapshot{
+		fs: fs, epoch: st.mu.epoch, end: fs.end, bytes: fs.bytes, appends: fs.appends,
+		needed: fs.dirty || g.force,
+	}
 	fs.dirty = false
 	fs.writeBackPos = fs.writtenPos
 	if fs == st.activeLocked() {
 		st.mu.dirtySince = time.Time{}
 	}
 	fs.busy++
-	st.mu.Unlock()
+	return shot, true
+}
 
-	var err error
-	if needed {
-		err = st.s.datasync(worker, fs.file)
-	}
-
+// endSync makes the offsets of a snapshot durable, if err is nil, and tells
+// the callbacks.
+func (st *Stream) endSync(g *group, shot *snapshot, err error) {
+	fs := shot.fs
 	st.mu.Lock()
 	fs.busy--
 	st.restLocked()
 	if err != nil {
 		st.mu.Unlock()
-		return err
+		return
 	}
 	if !fs.dropped {
-		st.settleLocked(fs, bytes, appends)
+		st.settleLocked(fs, shot.bytes, shot.appends)
 	}
-	g.appends += appends
-	g.bytes += bytes
-	g.stale = g.stale || epoch != st.mu.epoch
-	advanced := epoch == st.mu.epoch && st.advanceLocked(end)
+	g.appends += shot.appends
+	g.bytes += shot.bytes
+	g.stale = g.stale || shot.epoch != st.mu.epoch
+	advanced := shot.epoch == st.mu.epoch && st.advanceLocked(shot.end)
 	done := fs.sealed && !fs.dropped && !fs.dirty && st.s.Err() == nil
 	if done {
 		st.mu.files = slices.DeleteFunc(st.mu.files, func(other *fileState) bool { return other == fs })
@@ -304,12 +238,11 @@ func (st *Stream) syncFile(worker int, g *group, fs *fileState) error {
 	st.mu.Unlock()
 
 	if advanced && onDurable != nil {
-		onDurable(end)
+		onDurable(shot.end)
 	}
 	if done && onFileDone != nil {
 		onFileDone(fs.file)
 	}
-	return nil
 }
 
 // advanceLocked raises the durable offset to end. It holds the scheduler's
@@ -324,7 +257,7 @@ func (st *Stream) advanceLocked(end int64) bool {
 	return true
 }
 
-// datasync is the only call of fsync. Its error is final.
+// datasync is the only place that calls an fsync. Its error is final.
 func (s *Scheduler) datasync(worker int, f vfs.File) error {
 	start := s.opts.Clock.Now()
 	s.started[worker].Store(start.UnixNano())

@@ -130,10 +130,14 @@ func (o *Options) Validate() error {
 // and as many fsyncs at once as there are dirty streams, where more than a
 // few only lengthen each other.
 //
-// Syncing a whole file system at once (syncfs) when many files are dirty was
-// considered and left out: it also writes what `never` and `interval` topics
-// left to the kernel, so one commit can wait for gigabytes of other people's bytes, and its
-// errors do not name a file.
+// Syncing the whole file system with one syncfs when many files are dirty was
+// built, measured and taken out again. On a quiet ext4 without a journal it is
+// cheaper per file: 8 files 220 microseconds with 2 to 8 fdatasyncs in parallel and
+// 73 with one syncfs; 64 files 227 (2 in parallel), 116 (8) and 34 (syncfs). But
+// it also writes what everybody else on that file system has left to the
+// kernel. With compilers at work beside it, groups of 64 partitions took 34 ms
+// on average against 1 ms, and throughput fell to a third; with 8 partitions it
+// never won. Nor does its error name a file.
 type Scheduler struct {
 	opts  Options
 	wheel *timewheel.Wheel

@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -234,32 +233,6 @@ func (e *ErrorFS) MkdirAll(dir string) error {
 func (e *ErrorFS) SyncDir(dir string) error {
 	return e.do(OpSyncDir, func() error { return e.inner.SyncDir(dir) }, dir)
 }
-
-// OpenSyncAll implements AllSyncer where the inner file system does; its SyncAll is an
-// OpSync of dir.
-func (e *ErrorFS) OpenSyncAll(dir string) (SyncAll, error) {
-	inner, ok := e.inner.(AllSyncer)
-	if !ok {
-		return nil, pathError("syncfs", dir, errors.ErrUnsupported)
-	}
-	all, err := inner.OpenSyncAll(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &errorSyncAll{inner: all, fs: e, dir: dir}, nil
-}
-
-type errorSyncAll struct {
-	inner SyncAll
-	fs    *ErrorFS
-	dir   string
-}
-
-func (s *errorSyncAll) SyncAll() error {
-	return s.fs.do(OpSync, s.inner.SyncAll, s.dir)
-}
-
-func (s *errorSyncAll) Close() error { return s.inner.Close() }
 
 // List implements FS.
 func (e *ErrorFS) List(dir string) ([]string, error) {

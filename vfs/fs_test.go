@@ -240,26 +240,6 @@ func TestLock(t *testing.T) {
 	})
 }
 
-func TestSyncAll(t *testing.T) {
-	forEach(t, func(t *testing.T, fsys FS, dir string) {
-		all, err := fsys.(AllSyncer).OpenSyncAll(dir)
-		must(t, err)
-		defer all.Close()
-		f := create(t, fsys, path.Join(dir, "f"))
-		write(t, f, "abc", 0)
-		must(t, all.SyncAll())
-		must(t, f.Close())
-		if m, ok := fsys.(*Mem); ok {
-			if got := contents(t, m.CrashClone(1, CrashLoseUnsynced), path.Join(dir, "f")); got != "abc" {
-				t.Fatalf("contents after a crash %q, want abc", got)
-			}
-		}
-		if _, err := fsys.(AllSyncer).OpenSyncAll(path.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
-			t.Fatalf("OpenSyncAll of nothing: %v", err)
-		}
-	})
-}
-
 func TestWriteFileAtomic(t *testing.T) {
 	forEach(t, func(t *testing.T, fsys FS, dir string) {
 		name := path.Join(dir, "checkpoint")

@@ -363,39 +363,6 @@ func (m *Mem) SyncDir(dir string) error {
 	return nil
 }
 
-// OpenSyncAll implements AllSyncer.
-func (m *Mem) OpenSyncAll(dir string) (SyncAll, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	_, err := m.lookupLocked("syncfs", dir)
-	return &memSyncAll{fs: m, dir: dir}, err
-}
-
-type memSyncAll struct {
-	fs  *Mem
-	dir string
-}
-
-// SyncAll does not reach files that have lost their name: nobody can tell.
-func (s *memSyncAll) SyncAll() error {
-	m := s.fs
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := m.beginLocked(OpSync, s.dir); err != nil {
-		return err
-	}
-	for _, group := range m.mu.pending {
-		for _, c := range group {
-			c.apply(c.dir.durable)
-		}
-	}
-	m.mu.pending = nil
-	m.root.eachFile(map[*memNode]bool{}, (*memNode).sync)
-	return nil
-}
-
-func (s *memSyncAll) Close() error { return nil }
-
 // List implements FS.
 func (m *Mem) List(dir string) ([]string, error) {
 	m.mu.RLock()

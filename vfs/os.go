@@ -62,25 +62,6 @@ func (osFS) SyncDir(dir string) error {
 	return err
 }
 
-// OpenSyncAll implements AllSyncer with syncfs(2), which reports write errors
-// since Linux 5.8.
-func (osFS) OpenSyncAll(dir string) (SyncAll, error) {
-	f, err := openFile(dir, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, err
-	}
-	return osSyncAll{f.(*osFile)}, nil
-}
-
-type osSyncAll struct{ *osFile }
-
-func (s osSyncAll) SyncAll() error {
-	if err := retryEINTR(func() error { return unix.Syncfs(s.fd) }); err != nil {
-		return pathError("syncfs", s.name, err)
-	}
-	return nil
-}
-
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

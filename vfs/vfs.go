@@ -112,22 +112,6 @@ type Usage struct {
 // ErrLocked is returned by FS.Lock when somebody else holds the lock.
 var ErrLocked = errors.New("vfs: lock is held by another process")
 
-// AllSyncer is what an FS has that can sync a whole file system at once.
-type AllSyncer interface {
-	// OpenSyncAll opens a SyncAll for the file system that holds dir.
-	OpenSyncAll(dir string) (SyncAll, error)
-}
-
-// SyncAll makes all that was written to a file system durable, files and
-// names. It must be open while the writes are made: the kernel reports a
-// failed write-back to those who were there.
-type SyncAll interface {
-	// SyncAll returns when all bytes and names are durable that were written
-	// before the call, by anybody.
-	SyncAll() error
-	io.Closer
-}
-
 // tmpSuffix marks the unfinished file of WriteFileAtomic. One that is found
 // after a crash may be deleted.
 const tmpSuffix = ".tmp"
