@@ -23,13 +23,13 @@
 //
 // # Formats
 //
-// Every integer is a varint as in encoding/binary unless it says fixed, which is big-endian; a string is its byte length
+// Every integer is an unsigned varint as in encoding/binary unless it says fixed, which is big-endian; a string is its byte length
 // and its bytes; a map is its length and its key, value strings in key order. Constants here are part of the
 // format: never renumber them. FORMATS.md, section Metadata, is the same contract with the crash cases.
 //
 // Log record (key null; offset = Raft index - 1; partition leader epoch = Raft term):
 //
-//	type     1 byte   0 = records, 1 = Raft configuration change (protobuf of raftpb.ConfChangeV2), 2 = a leader's empty entry
+//	type     1 byte   0 = records, 2 = the empty entry with which a leader begins; 1 is kept for changes of the voters
 //	payload  bytes    of type 0: version (1 byte, 1), count, then count times: kind, length, body
 //
 // Record bodies, each with a version byte (now 0) first:
@@ -43,12 +43,15 @@
 //	7 producer ids  node, count
 //	partitions = number of runs, then per run: how many partitions, number of replicas, the replicas (the first one leads)
 //
-// Snapshot file <index, 20 digits>-<term, 10 digits>.image in the metadata log's folder:
+// Snapshot file <index, 20 digits>-<term, 10 digits>.image in the folder __cluster_metadata of the first log directory:
 //
-//	magic "WEIRIMG1", fixed 32-bit CRC32C of the rest, fixed 64-bit length of the rest, then the rest: index, term,
-//	voters (count, ids), cluster id, next producer id, broker configs, topics, removed topics (see snapshot.go)
+//	magic "WEIRIMG1", fixed 32-bit CRC32C of the rest, fixed 64-bit length of the rest, then the rest: voters (count, Raft
+//	ids = node ids + 1), index, term, cluster id, next producer id, brokers, topics, removed topics (see imagecodec.go)
 //
 // The file quorum-state beside it holds Raft's hard state as text lines with a CRC32C (see hardstate.go).
+//
+// recover.go decides what a start does with each combination of these three; what it cannot read or what does not fit
+// together it refuses.
 //
 // # Goroutines
 //
@@ -57,5 +60,6 @@
 //
 // # Locks
 //
-// Node.queue.mu guards the queue of proposals and is a leaf. Everything else is owned by the loop or an atomic.
+// proposalQueue.mu guards the queue of proposals, Node.listeners the list of listeners; both are leaves, held for a few
+// instructions. Everything else is owned by the loop or an atomic. No lock is held while a listener or a proposer is called.
 package cluster
