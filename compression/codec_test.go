@@ -177,6 +177,17 @@ func TestLz4DependentBlocks(t *testing.T) {
 	}
 }
 
+// TestLz4BlockBeyondItsFrame refuses a block larger than the frame's descriptor allows.
+func TestLz4BlockBeyondItsFrame(t *testing.T) {
+	frame := []byte{0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82}
+	const n = lz4BlockBytes + 1
+	frame = append(frame, byte(n&0xff), byte(n>>8&0xff), byte(n>>16), 0x80)
+	frame = append(frame, make([]byte, n+4)...)
+	if _, err := Decompress(nil, frame, Lz4, 1<<20); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("%v, want %v", err, ErrCorrupt)
+	}
+}
+
 // TestWritesWhatOthersRead checks our output with other readers of each format.
 func TestWritesWhatOthersRead(t *testing.T) {
 	for i, src := range payloads() {

@@ -346,9 +346,13 @@ func TestFetchRequestEqualsKmsg(t *testing.T) {
 			k := kmsg.NewPtrFetchRequest()
 			fill(rng, reflect.ValueOf(k).Elem())
 			k.Version = version
+			full := fetchOf(k) // with fields set that the version does not carry
 			clampFetch(k)
 			want := fetchOf(k)
 			body := k.AppendTo(nil)
+			if got := full.AppendFrame(nil, version, 77, "client"); !bytes.Equal(got, want.AppendFrame(nil, version, 77, "client")) {
+				t.Fatalf("version %d: fields of other versions are sent: %x", version, got)
+			}
 			for n := range body {
 				if err := got.Decode(body[:n], version); !errors.Is(err, ErrMalformed) {
 					t.Fatalf("version %d cut at %d of %d: %v", version, n, len(body), err)

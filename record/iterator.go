@@ -136,7 +136,7 @@ var (
 
 // parse reads one record off src and returns the rest.
 func (r *Record) parse(src []byte) (rest []byte, err error) {
-	length, n := binary.Varint(src)
+	length, n := varint(src)
 	if n <= 0 {
 		return nil, errVarint
 	}
@@ -147,11 +147,11 @@ func (r *Record) parse(src []byte) (rest []byte, err error) {
 	body, rest := src[:length], src[length:]
 	r.Attributes = int8(body[0])
 	body = body[1:]
-	if r.TimestampDelta, n = binary.Varint(body); n <= 0 {
+	if r.TimestampDelta, n = varint(body); n <= 0 {
 		return nil, errVarint
 	}
 	body = body[n:]
-	delta, n := binary.Varint(body)
+	delta, n := varint(body)
 	if n <= 0 || delta != int64(int32(delta)) {
 		return nil, errVarint
 	}
@@ -175,7 +175,7 @@ func (r *Record) parse(src []byte) (rest []byte, err error) {
 // parseHeaders reads the headers into r.Headers, whose space is used again.
 func (r *Record) parseHeaders(body []byte) (rest []byte, err error) {
 	r.Headers = r.Headers[:0]
-	count, n := binary.Varint(body)
+	count, n := varint(body)
 	if n <= 0 {
 		return nil, errVarint
 	}
@@ -201,7 +201,7 @@ func (r *Record) parseHeaders(body []byte) (rest []byte, err error) {
 
 // field reads a varint length and so many bytes; nil for a negative length.
 func field(src []byte) (value, rest []byte, err error) {
-	length, n := binary.Varint(src)
+	length, n := varint(src)
 	if n <= 0 {
 		return nil, nil, errVarint
 	}
@@ -213,4 +213,12 @@ func field(src []byte) (value, rest []byte, err error) {
 		return nil, nil, errFieldLength
 	}
 	return src[:length:length], src[length:], nil
+}
+
+// varint reads a zig-zag varint as binary.Varint does, with a short way for the one byte that most have.
+func varint(src []byte) (v int64, n int) {
+	if len(src) > 0 && src[0] < 0x80 {
+		return int64(src[0]>>1) ^ -int64(src[0]&1), 1
+	}
+	return binary.Varint(src)
 }

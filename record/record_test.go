@@ -249,6 +249,22 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
+// TestStrictFindsLeftOverBytes hides a byte inside a record, which its length counts and its fields do not.
+func TestStrictFindsLeftOverBytes(t *testing.T) {
+	b := NewBuilder()
+	b.Append(1, []byte("k"), []byte("v"))
+	batch := Batch(append(b.Finish(nil), 0))
+	batch[HeaderBytes] += 2 // zig-zag: one more
+	batch[PosBatchLength+3]++
+	batch.SetCRC()
+	if err := batch.Validate(ValidateOptions{Strict: true}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v, want %v", err, ErrInvalid)
+	}
+	if err := batch.Validate(ValidateOptions{Strict: true, Internal: true}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("internal: %v, want %v", err, ErrCorrupt)
+	}
+}
+
 func TestNextAtEveryCut(t *testing.T) {
 	b := good(compression.None)
 	if batch, rest, err := Next(nil); batch != nil || rest != nil || err != nil {

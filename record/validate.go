@@ -196,7 +196,8 @@ func (f *RecordFault) Error() string { return fmt.Sprintf("record %d: %v", f.Ind
 // Unwrap returns Err.
 func (f *RecordFault) Unwrap() error { return f.Err }
 
-// checkRecords opens the batch and walks its records. What the iterator calls corrupt is the client's doing when the
+// checkRecords opens the batch and walks its records. Offset deltas that rise from 0 or more to at most the last offset
+// delta are consecutive in a client's batch, whose record count leaves no gap. What the iterator calls corrupt is the client's doing when the
 // batch is a client's, since the CRC is right: ErrInvalid.
 func (b Batch) checkRecords(opts ValidateOptions) error {
 	it := b.Records(opts.Buffer, opts.DecompressedBytesMax)
@@ -204,8 +205,6 @@ func (b Batch) checkRecords(opts ValidateOptions) error {
 	for i := 0; it.Next(); i++ {
 		r := it.Record()
 		switch {
-		case !opts.Internal && r.OffsetDelta != int32(i):
-			return &RecordFault{i, fmt.Errorf("%w: offset delta %d, want %d", ErrInvalid, r.OffsetDelta, i)}
 		case r.OffsetDelta <= last || r.OffsetDelta > b.LastOffsetDelta():
 			return &RecordFault{i, fmt.Errorf("%w: offset delta %d after %d, last %d", ErrInvalid, r.OffsetDelta, last, b.LastOffsetDelta())}
 		case opts.KeyRequired && r.Key == nil && !b.IsControl():
