@@ -66,6 +66,12 @@ func (c *company) completeFor(active *fileState) bool {
 // for tens of microseconds, until the runtime notices. Measured with 8
 // producers: 7.9 appends per group with yields, 4.9 with nanosleep, 4.0
 // without a wait. The price is a processor that looks busy meanwhile.
+//
+// What it gives, in appends of 1 KiB per second on a quiet host, without and
+// with the wait, beside what the disk does with as many appends per fdatasync:
+// 8 producers 16,800, 30,100 (88 %), 34,100; 32 producers 59,200, 86,400
+// (about 90 %), 85,000 to 110,000. Waiting up to a quarter of the fsync instead of half of
+// it gave 22,800 and 70,100.
 func (st *Stream) awaitCompany() {
 	if st.s.opts.NoCompany {
 		return

@@ -288,3 +288,17 @@ func TestRollKeepsOrder(t *testing.T) {
 		t.Fatalf("first file reported as done is %q, want %q", l.done[0].Name(), first)
 	}
 }
+
+// Ten thousand idle partitions must not open ten thousand files at the start.
+func TestSetFileDoesNotTouchTheFile(t *testing.T) {
+	r := newRig(t, Options{})
+	f := create(t, r.fs, "f")
+	r.fs.Add(vfs.Rule{Hook: func(op vfs.Op, _ string) { t.Errorf("%s on the file", op) }})
+	st := r.s.NewStream(StreamOptions{InitialEnd: 7})
+	st.SetFile(f)
+	r.settle()
+	if st.Durable() != 7 {
+		t.Fatalf("durable %d, want 7", st.Durable())
+	}
+	st.Close()
+}

@@ -61,8 +61,12 @@ type fileState struct {
 	busy    int   // system calls in flight
 
 	writeBackPos int64 // early write-back was asked for up to here
-	writtenPos   int64
+	writtenPos   int64 // end of the last write; posUnknown before the first
 }
+
+// posUnknown is a position that only the next write will tell: a file may not
+// even be open, and asking for its size would open it.
+const posUnknown = -1
 
 // NewStream adds a stream. It panics on options that Validate refuses.
 func (s *Scheduler) NewStream(opts StreamOptions) *Stream {
@@ -107,10 +111,7 @@ func (st *Stream) activateLocked(f vfs.File) *fileState {
 	if active != nil {
 		active.sealed = true
 	}
-	next := &fileState{file: f, end: st.mu.end}
-	if size, err := f.Size(); err == nil {
-		next.writeBackPos, next.writtenPos = size, size
-	}
+	next := &fileState{file: f, end: st.mu.end, writtenPos: posUnknown}
 	st.mu.files = append(st.mu.files, next)
 	st.mu.dirtySince = time.Time{}
 	return next
@@ -142,6 +143,9 @@ func (st *Stream) Written(f vfs.File, pos int64, n int, endOffset int64) {
 	fs.bytes += int64(n)
 	fs.appends++
 	fs.end = endOffset
+	if fs.writtenPos == posUnknown {
+		fs.writeBackPos = pos
+	}
 	fs.writtenPos = pos + int64(n)
 	st.mu.end = endOffset
 	st.unsynced.Add(int64(n))
@@ -188,10 +192,7 @@ func (st *Stream) TruncateTo(f vfs.File, endOffset int64) {
 	fs := st.activateLocked(f)
 	fs.dirty = true
 	fs.end = endOffset
-	if size, err := f.Size(); err == nil {
-		fs.writtenPos = size
-		fs.writeBackPos = min(fs.writeBackPos, size)
-	}
+	fs.writtenPos = posUnknown
 	if st.mu.dirtySince.IsZero() {
 		st.mu.dirtySince = st.s.opts.Clock.Now()
 	}
