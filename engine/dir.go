@@ -53,7 +53,8 @@ func openDir(s *Store, path string) (d *logDir, err error) {
 	if err := fsys.MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
 	}
-	if d.lock, err = fsys.Lock(filepath.Join(path, lockName)); err != nil {
+	lock, err := fsys.Lock(filepath.Join(path, lockName))
+	if err != nil {
 		if errors.Is(err, vfs.ErrLocked) {
 			return nil, fmt.Errorf("%w: %s", ErrLocked, path)
 		}
@@ -61,9 +62,10 @@ func openDir(s *Store, path string) (d *logDir, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = d.lock.Close()
+			_ = lock.Close()
 		}
 	}()
+	d.lock = lock
 	if err := d.identify(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/compression"
+	"github.com/weirmq/weir/internal/testkit"
+	"github.com/weirmq/weir/ioqueue"
+	"github.com/weirmq/weir/record"
+	"github.com/weirmq/weir/vfs"
+)
+
+// randomConfig picks what must not change what a fetch returns.
+func randomConfig(rng *rand.Rand) LogConfig {
+	return LogConfig{
+		SegmentBytes:       []int64{4000, 20_000, 1 << 30}[rng.IntN(3)],
+		IndexIntervalBytes: []int64{-1, 100, 1000, 4096}[rng.IntN(4)],
+		IndexSizeMax:       []int64{120, 10 << 20}[rng.IntN(2)],
+		Fsync:              ioqueue.Policy(rng.IntN(3)),
+		FsyncInterval:      time.Millisecond,
+		FsyncIntervalBytes: []int64{1, 1 << 20}[rng.IntN(2)],
+		FileDeleteDelayMs:  -1,
+		SegmentMs:          []int64{50, 1 << 40}[rng.IntN(2)],
+	}
+}
+
+// runRandomOps does the same operations, whatever the configuration, and returns what reads gave.
+func runRandomOps(t *testing.T, seed uint64, cfg LogConfig, restarts *rand.Rand) []byte {
+	rng := testkit.Rand(seed)
+	fsys := vfs.NewMem(vfs.MemOptions{})
+	s := openTestStore(t, testStoreOptions(fsys))
+	l := createTestLog(t, s, testTP, cfg)
+	var out []byte
+	observe := func(v int64) { out = binary.BigEndian.AppendUint64(out, uint64(v)) }
+	for range 120 {
+		o := l.Offsets()
+		switch n := rng.IntN(12); {
+		case n < 7:
+			b := record.NewBuilder(compression.Codec(rng.IntN(5)))
+			for range 1 + rng.IntN(5) {
+				b.Append(int64(rng.IntN(200)), testkit.Bytes(rng, 4), make([]byte, rng.IntN(400)))
+			}
+			observe(mustAppend(t, l, b.Finish(nil)).BaseOffset)
+		case n == 7:
+			must(t, l.TruncateTo(o.LogStart+rng.Int64N(o.LogEnd-o.LogStart+1)))
+		case n == 8 && rng.IntN(2) == 0:
+			must(t, l.Sync())
+			start, err := l.DeleteRecords(o.LogStart + rng.Int64N((o.LogEnd-o.LogStart)/4+1))
+			must(t, err)
+			observe(start)
+		case n == 9:
+			r, err := l.OffsetForTimestamp(int64(rng.IntN(220)), ReadAll)
+			must(t, err)
+			observe(r.Offset)
+		default:
+			if o.LogEnd > o.LogStart {
+				data, err := tryReadAll(l, o.LogStart+rng.Int64N(o.LogEnd-o.LogStart), ReadOptions{Isolation: ReadAll, MaxBytes: int64(1 + rng.IntN(3000))})
+				must(t, err)
+				out = append(out, data...)
+			}
+		}
+		if restarts.IntN(20) == 0 {
+			if restarts.IntN(2) == 0 {
+				s.crash()
+			} else {
+				closeTestStore(t, s)
+			}
+			s = openTestStore(t, testStoreOptions(fsys))
+			l = createTestLog(t, s, testTP, cfg)
+		}
+	}
+	o := l.Offsets()
+	observe(o.LogStart)
+	observe(o.LogEnd)
+	closeTestStore(t, s)
+	return out
+}
+
+// TestSameBytesUnderAnyConfiguration: segment size, index interval, policy and restarts change nothing that a client sees.
+func TestSameBytesUnderAnyConfiguration(t *testing.T) {
+	seed := testkit.Seed(t, uint64(time.Now().UnixNano()))
+	for run := range uint64(6) {
+		var want []byte
+		for i := range uint64(6) {
+			rng := testkit.Rand(seed + 100*run + i)
+			cfg := randomConfig(rng)
+			got := runRandomOps(t, seed+run, cfg, rng)
+			if i == 0 {
+				want = got
+			} else if !bytes.Equal(got, want) {
+				t.Fatalf("seed %d run %d: %+v gives other bytes", seed, run, cfg)
+			}
+		}
+	}
+}
+
+// FuzzRecovery starts from arbitrary bytes: nothing panics, and what is read afterwards is whole batches.
+func FuzzRecovery(f *testing.F) {
+	whole := append(testBatch(3, 50, 10), testBatch(2, 30, 20)...)
+	record.Batch(whole[len(testBatch(3, 50, 10)):]).SetBaseOffset(3)
+	f.Add(whole, []byte{}, []byte{}, int64(0), true)
+	f.Add(whole[:len(whole)-10], []byte{0, 0, 0, 4, 0, 0, 0, 200}, make([]byte, 12), int64(3), false)
+	f.Add([]byte{1, 2, 3}, make([]byte, 7), make([]byte, 13), int64(1), false)
+	f.Fuzz(func(t *testing.T, log, offsets, times []byte, point int64, known bool) {
+		fsys := vfs.NewMem(vfs.MemOptions{})
+		s := openTestStore(t, testStoreOptions(fsys))
+		closeTestStore(t, s)
+		dir := filepath.Join(testDir, "t-0")
+		must(t, fsys.MkdirAll(dir))
+		for suffix, data := range map[string][]byte{logSuffix: log, indexSuffix: offsets, timeIndexSuffix: times} {
+			must(t, vfs.WriteFileAtomic(fsys, filepath.Join(dir, segmentName(0, suffix)), data))
+		}
+		must(t, removeCleanShutdown(fsys, testDir))
+		path := filepath.Join(testDir, recoveryPointCheckpointName)
+		if known {
+			must(t, writeOffsetCheckpoint(fsys, path, map[TopicPartition]int64{testTP: max(point, 0)}))
+		} else {
+			must(t, fsys.Remove(path))
+		}
+		s = openTestStore(t, testStoreOptions(fsys))
+		defer s.crash()
+		l := s.Log(testTP)
+		if l.load() != nil {
+			return
+		}
+		data, err := tryReadAll(l, l.Offsets().LogStart, ReadOptions{MaxBytes: 100})
+		if err != nil && l.Err() == nil {
+			t.Fatalf("read: %v", err)
+		}
+		checkBatches(t, data)
+		_, _ = l.OffsetForTimestamp(15, ReadUncommitted)
+		if l.Err() == nil {
+			mustAppend(t, l, testBatch(1, 10, 1))
+		}
+	})
+}
