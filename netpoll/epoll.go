@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// writeBytesMax is how much a connection may be sent per turn, so that one reader of a large file cannot hold the loop.
+	// writeBytesMax is how much one call may send, and how much a connection may be sent in a turn before it has to wait for the
+	// next, so that one reader of large files cannot hold the loop.
 	writeBytesMax = 1 << 20
 	// turnBytesMax ends a turn early, so that the memory of a turn stays small and responses leave soon.
-	turnBytesMax = 4 << 20
+	turnBytesMax = 512 << 10
 	// eventsMax is how many ready connections one epoll_wait reports.
 	eventsMax = 256
 	// wakeTag is the tag of the eventfd; those of connections have a generation above 0 in their upper half.
@@ -46,7 +47,6 @@ type epollLoop struct {
 	unused  []uint32     // free slots
 	delayed []*epollSock // that were cut off by writeBytesMax
 	resumed []*epollSock // with frames that were read earlier
-	busy    bool         // the last turn had something to do
 
 	asleep atomic.Bool
 	inbox  atomic.Pointer[epollSock] // stack of those to process
@@ -168,28 +168,27 @@ func (e *epollLoop) run(lock bool) {
 
 // wait fills events. It sleeps if there is nothing to do.
 func (e *epollLoop) wait() {
-	e.next, e.count = 0, 0
+	if e.count > 0 {
+		runtime.Gosched() // while there are always events, others who need this P would wait until we are preempted
+	}
 	timeout := 0
-	if !e.busy {
+	if len(e.resumed) == 0 && len(e.delayed) == 0 {
 		e.asleep.Store(true)
 		if e.inbox.Load() == nil && !e.hasPosted.Load() {
 			timeout = -1
 		}
-	} else {
-		runtime.Gosched() // others who want this P would have to wait until we are preempted
 	}
 	n, errno := epollWait(e.epfd, e.events, timeout)
 	e.asleep.Store(false)
 	if errno != 0 {
 		panic("BUG: epoll_wait: " + errno.Error())
 	}
-	e.count = n
+	e.next, e.count = 0, n
 }
 
 // turn handles ready connections up to turnBytesMax, hands the turn to the handler, and writes what has become ready.
 func (e *epollLoop) turn() {
 	e.now = e.srv.nanos()
-	e.busy = e.count > 0
 	if e.hasPosted.Load() {
 		e.runPosted()
 	}
@@ -213,7 +212,6 @@ func (e *epollLoop) runPosted() {
 	for _, f := range posted {
 		f(e.loop)
 	}
-	e.busy = true
 }
 
 // resume delivers what was read before a pause.
@@ -261,7 +259,6 @@ func (e *epollLoop) drainInbox() {
 		if s == nil {
 			return
 		}
-		e.busy = true
 		for s != nil {
 			next := s.inboxNext
 			s.inboxNext = nil
@@ -277,7 +274,6 @@ func (e *epollLoop) writeDelayed() {
 	if len(e.delayed) == 0 {
 		return
 	}
-	e.busy = true
 	delayed := e.delayed
 	e.delayed = nil
 	for _, s := range delayed {
@@ -371,7 +367,6 @@ func (s *epollSock) backlog() {
 	if !s.resuming {
 		s.resuming = true
 		s.loop.resumed = append(s.loop.resumed, s)
-		s.loop.busy = true
 	}
 }
 
@@ -459,7 +454,7 @@ func (s *epollSock) flush() {
 			e.delayed = append(e.delayed, s)
 			break
 		}
-		ch := c.out.gather(e.iovs, budget)
+		ch := c.out.gather(e.iovs, writeBytesMax)
 		if ch.bytes == 0 && ch.file.Len == 0 {
 			c.out.advance(0, e.retire) // tickets without a response
 			if !c.out.ready() {

@@ -3,6 +3,7 @@ package netpoll
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -18,7 +19,16 @@ import (
 	"github.com/weirmq/weir/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(benchEnv); spec != "" {
+		if err := generate(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // onBoth runs a test on both implementations.
 func onBoth(t *testing.T, f func(t *testing.T, impl Impl)) {
