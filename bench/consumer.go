@@ -329,7 +329,8 @@ func (c *consumer) verify(p *fetchPartition, b record.Batch, s *stamp) {
 	if err := it.Err(); err != nil {
 		t.fault(&t.Corrupt, "partition %d offset %d: %v", p.id, b.BaseOffset(), err)
 	} else if want := int(c.r.templates[0].recordCount); n != want {
-		t.fault(&t.Corrupt, "partition %d offset %d: %d records in batch %d of producer %d, want %d", p.id, b.BaseOffset(), n, s.seq, s.producer, want)
+		t.fault(&t.Corrupt, "partition %d offset %d: %d records in batch %d of producer %d, want %d", p.id, b.BaseOffset(), n, s.seq,
+			s.producer, want)
 	}
 }
 

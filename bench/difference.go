@@ -17,7 +17,7 @@ type Difference struct {
 	Ratio  float64 `json:"ratio"`
 	Low    float64 `json:"low"` // 95 % interval of the ratio; 0 and 0 with fewer than 3 runs on a side
 	High   float64 `json:"high"`
-	Word   string  `json:"word"` // better, worse, same, "too few repeats", "only before", "only after"
+	Word   string  `json:"word"` // better, worse, same, "too few repeats", "no valid runs", "only before", "only after"
 }
 
 // CompareResults compares points of the same label and targets of the same name. threshold is the least difference that
@@ -79,6 +79,9 @@ func comparePoint(p, q *PointResult, beforeName, afterName string, threshold flo
 			d.Low, d.High, d.Word = low, high, "worse"
 		}
 		out = append(out, d)
+	}
+	if len(out) == 0 {
+		out = append(out, Difference{Point: p.Label, Target: afterName, Word: "no valid runs"})
 	}
 	return out
 }

@@ -137,7 +137,8 @@ func (l *ledger) finish(sent *sentLedger) {
 				}
 			}
 			if lost > 0 {
-				l.truth.fault(&l.truth.Lost, "partition %d: %d acknowledged batches of producer %d never came, the first near %d", p, lost, producer, first)
+				l.truth.fault(&l.truth.Lost, "partition %d: %d acknowledged batches of producer %d never came, the first near %d",
+					p, lost, producer, first)
 				l.truth.Lost += lost - 1
 			}
 		}

@@ -276,7 +276,8 @@ func WriteLimits(w io.Writer, l *Limits) {
 	printColumns(w, rows, 1)
 	fmt.Fprintf(w, "\ncongestion control %s; disk: %s\n", l.Congestion, l.FileSystem)
 	b := l.Bounds(hostCPUs())
-	fmt.Fprintf(w, "bounds with %d cores: produce %s, fetch %s, durable acknowledgement %s at p50\n", hostCPUs(), gb(b.Produce), gb(b.Fetch), micros(b.DurableP50))
+	fmt.Fprintf(w, "bounds with %d cores: produce %s, fetch %s, durable acknowledgement %s at p50\n",
+		hostCPUs(), gb(b.Produce), gb(b.Fetch), micros(b.DurableP50))
 	if l.Sync != nil && l.Sync.Note != "" {
 		fmt.Fprintln(w, "note:", l.Sync.Note)
 	}

@@ -34,7 +34,8 @@ func (v *LiveView) Show(p SeriesProgress) {
 		}
 	}
 	full := int(done * float64(v.width))
-	line := fmt.Sprintf("[%s%s] %d/%d %s %s: %s", strings.Repeat("#", full), strings.Repeat(".", v.width-full), p.Run, p.Runs, p.Target, p.Label, p.Step)
+	gauge := strings.Repeat("#", full) + strings.Repeat(".", v.width-full)
+	line := fmt.Sprintf("[%s] %d/%d %s %s: %s", gauge, p.Run, p.Runs, p.Target, p.Label, p.Step)
 	if p.Rate > 0 {
 		line += fmt.Sprintf(" %s rec/s %s MB/s", countText(p.Rate), mb(p.Bytes))
 	}

@@ -91,7 +91,8 @@ type Summary struct {
 
 func newResults(o *SeriesOptions) *Results {
 	return &Results{Schema: ResultsSchema, Version: o.Version, Commit: o.Commit, Started: time.Now().UTC(),
-		Profile:     ProfileInfo{Name: o.Profile.Name, Title: o.Profile.Title, About: o.Profile.About, Repeats: o.Profile.Repeats, Overrides: o.Profile.Overrides},
+		Profile: ProfileInfo{Name: o.Profile.Name, Title: o.Profile.Title, About: o.Profile.About, Repeats: o.Profile.Repeats,
+			Overrides: o.Profile.Overrides},
 		Environment: readEnvironment()}
 }
 

@@ -77,7 +77,8 @@ func (s scale) at(v float64) float64 {
 // layout computes paths and marks. It returns false when there is nothing to draw.
 func (c *lineChart) layout() bool {
 	c.W, c.H, c.Left, c.Right, c.Top, c.Bottom = chartWidth, chartHeight, plotLeft, chartWidth-plotRight, plotTop, chartHeight-plotBottom
-	xs, ys := scale{min: math.Inf(1), max: math.Inf(-1), from: c.Left, to: c.Right, log: c.LogX}, scale{min: math.Inf(1), max: math.Inf(-1), from: c.Bottom, to: c.Top, log: c.LogY}
+	xs := scale{min: math.Inf(1), max: math.Inf(-1), from: c.Left, to: c.Right, log: c.LogX}
+	ys := scale{min: math.Inf(1), max: math.Inf(-1), from: c.Bottom, to: c.Top, log: c.LogY}
 	n := 0
 	for _, l := range c.Lines {
 		for _, p := range l.pts {

@@ -64,11 +64,14 @@ var columns = []column{
 	{"p99.9", func(s *Summary) string { return micros(s.Response.P999) }, hasResponse},
 	{"max", func(s *Summary) string { return micros(s.Response.Max) }, hasResponse},
 	{"e2e p99", func(s *Summary) string { return micros(s.EndToEnd.P99) }, func(s *Summary) bool { return s.EndToEnd != nil }},
-	{"CPU s/GB", func(s *Summary) string { return fmt.Sprintf("%.*f", precision(s.CPUPerGB), s.CPUPerGB) }, func(s *Summary) bool { return s.CPUPerGB > 0 }},
-	{"gen s/GB", func(s *Summary) string { return fmt.Sprintf("%.*f", precision(s.Generator), s.Generator) }, func(s *Summary) bool { return s.Generator > 0 }},
+	{"CPU s/GB", func(s *Summary) string { return costText(s.CPUPerGB) }, func(s *Summary) bool { return s.CPUPerGB > 0 }},
+	{"gen s/GB", func(s *Summary) string { return costText(s.Generator) }, func(s *Summary) bool { return s.Generator > 0 }},
 	{"RSS", func(s *Summary) string { return sizeText(s.RSSBytes) }, func(s *Summary) bool { return s.RSSBytes > 0 }},
 	{"errors", func(s *Summary) string { return fmt.Sprint(s.Errors) }, func(s *Summary) bool { return true }},
 }
+
+// costText formats CPU seconds per GB.
+func costText(v float64) string { return fmt.Sprintf("%.*f", precision(v), v) }
 
 func hasResponse(s *Summary) bool { return s.Response != nil }
 

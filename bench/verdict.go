@@ -97,7 +97,8 @@ func verdictFsync(r *Results) string {
 		return ""
 	}
 	a, b := commit.Summary[0].Response, never.Summary[0].Response
-	s := fmt.Sprintf("An fsync before every acknowledgement (commit) costs %s at the median and %s at p99 here, against %s and %s without (never)",
+	s := fmt.Sprintf("An fsync before every acknowledgement (commit) costs %s at the median and %s at p99 here, "+
+		"against %s and %s without (never)",
 		micros(a.P50), micros(a.P99), micros(b.P50), micros(b.P99))
 	if rate := commit.Summary[0].Records; rate > 0 {
 		s += fmt.Sprintf(", at %s records/s", countText(rate))

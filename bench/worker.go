@@ -200,7 +200,8 @@ func (s *workerServer) start(w http.ResponseWriter, req *http.Request) {
 func startJob(parent context.Context, job *workerJob) (*workerRun, error) {
 	clock := newRunClock()
 	clock.wall -= job.Offset
-	r := newRun(&AddressTarget{name: "worker", addr: job.Addr, pid: math.MaxInt32}, &job.Spec, nil) // no such pid: the controller samples the broker
+	// No process has that pid: the controller samples the broker.
+	r := newRun(&AddressTarget{name: "worker", addr: job.Addr, pid: math.MaxInt32}, &job.Spec, nil)
 	r.clock, r.id, r.topic, r.base, r.total = clock, job.RunID, job.Topic, job.Base, job.Total
 	r.from.Store(job.From)
 	r.to.Store(job.To)

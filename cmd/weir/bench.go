@@ -54,6 +54,7 @@ func newBenchCmd() *cobra.Command {
 			"  weir bench --rate 50k --codec lz4 --json\n" +
 			"  weir bench run latency-curve --out results/curve\n" +
 			"  weir bench run acks-fsync --peer kafka\n" +
+			"  weir bench run saturation --target a=embedded --target b=embedded   (A against A: the noise of this host)\n" +
 			"  weir bench run saturation --target old=127.0.0.1:9092 --target new=127.0.0.1:9192",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -98,8 +99,9 @@ func newBenchRunCmd() *cobra.Command {
 
 func (f *benchFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.targets, "target", nil, "broker to measure, [NAME=]HOST:PORT[,pid=N]; may be given again (default: an embedded weir)")
-	fl.StringArrayVar(&f.peers, "peer", nil, "install, start and measure a peer beside the targets: kafka (Apache Kafka 4.3.1, needs Java and Maven)")
+	fl.StringArrayVar(&f.targets, "target", nil, "broker to measure, [NAME=]HOST:PORT[,pid=N] or [NAME=]embedded; may be given again (default: embedded)")
+	fl.StringArrayVar(&f.peers, "peer", nil,
+		"install, start and measure a peer beside the targets: kafka (Apache Kafka 4.3.1, needs Java and Maven)")
 	fl.StringArrayVar(&f.workers, "worker", nil, "HOST:PORT of a `weir bench worker` that shares the load; may be given again")
 	fl.StringArrayVar(&f.topicConf, "topic-config", nil, "topic configuration, KEY=VALUE; may be given again")
 	fl.StringArrayVar(&f.set, "set", nil, "configuration of the embedded broker, KEY=VALUE; may be given again")
@@ -108,7 +110,8 @@ func (f *benchFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.quick, "quick", false, "shortened run: 1 s of warm-up, 3 s measured, one repeat")
 	fl.IntVar(&f.repeats, "repeats", 0, "measured runs per point and target (default: the profile's)")
 	fl.StringVar(&f.warmMemory, "warm-memory", "", "touch and free this much memory first, such as 8GiB, and again when it is found cold")
-	fl.StringVar(&f.dataDir, "data-parent", "", "directory in which embedded brokers make their data directories (default: the temporary directory)")
+	fl.StringVar(&f.dataDir, "data-parent", "",
+		"directory in which embedded brokers make their data directories (default: the temporary directory)")
 	f.fields = map[string]*string{}
 	for _, field := range bench.Fields() {
 		f.fields[field.Name] = fl.String(strings.ReplaceAll(field.Name, "_", "-"), "", field.Doc)
@@ -147,8 +150,8 @@ func (f *benchFlags) apply(p *bench.Profile) error {
 func (f *benchFlags) resolve(ctx context.Context, log io.Writer) ([]bench.Target, error) {
 	var targets []bench.Target
 	for _, s := range f.targets {
-		if s == "embedded" || s == "weir" {
-			targets = append(targets, f.embedded())
+		if name, ok := strings.CutSuffix("="+s, "=embedded"); ok {
+			targets = append(targets, f.embedded(strings.TrimPrefix(name, "=")))
 			continue
 		}
 		t, err := bench.ParseTarget(s)
@@ -158,7 +161,7 @@ func (f *benchFlags) resolve(ctx context.Context, log io.Writer) ([]bench.Target
 		targets = append(targets, t)
 	}
 	if len(targets) == 0 {
-		targets = append(targets, f.embedded())
+		targets = append(targets, f.embedded(""))
 	}
 	for _, name := range f.peers {
 		t, err := bench.NewPeer(ctx, name, peers.Files, log)
@@ -171,8 +174,11 @@ func (f *benchFlags) resolve(ctx context.Context, log io.Writer) ([]bench.Target
 }
 
 // embedded is this binary's own broker as a child process, so that its CPU and memory are measured apart from the load's.
-func (f *benchFlags) embedded() bench.Target {
-	return &bench.ProcessTarget{Label: "weir", Parent: f.dataDir, Command: func(dir string) []string {
+func (f *benchFlags) embedded(name string) bench.Target {
+	if name == "" {
+		name = "weir"
+	}
+	return &bench.ProcessTarget{Label: name, Parent: f.dataDir, Command: func(dir string) []string {
 		exe, err := os.Executable()
 		if err != nil {
 			exe = "/proc/self/exe"
@@ -236,7 +242,8 @@ func (f *benchFlags) publish(cmd *cobra.Command, res *bench.Results) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "results and report.html are in %s\n", f.out)
 	}
 	if res.Faults > 0 {
-		return &exitError{status: benchFaultStatus, err: fmt.Errorf("bench: %d faults: records lost, duplicated, reordered or corrupt", res.Faults)}
+		return &exitError{status: benchFaultStatus,
+			err: fmt.Errorf("bench: %d faults: records lost, duplicated, reordered or corrupt", res.Faults)}
 	}
 	return nil
 }

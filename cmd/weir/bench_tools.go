@@ -37,7 +37,8 @@ func newBenchListCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%-14s %4d points x %d, %8s per target  %s\n", name, len(points), p.Repeats, benchTimeText(p.Estimate()), p.About)
+				fmt.Fprintf(cmd.OutOrStdout(), "%-14s %4d points x %d, %8s per target  %s\n",
+					name, len(points), p.Repeats, benchTimeText(p.Estimate()), p.About)
 			}
 			return nil
 		},
