@@ -56,8 +56,9 @@ type cleanerLog interface {
 	Config() *LogConfig
 	Err() error
 	Roll() error
-	// Sync makes everything appended so far durable.
-	Sync() error
+	// settleBelow makes the log durable up to end and moves the recovery point there, in its checkpoint: recovery takes
+	// the offsets that compaction leaves out for damage anywhere above.
+	settleBelow(end int64) error
 	// checkpointDir is the log directory that holds the partition's directory.
 	checkpointDir() string
 	// cleanerView describes the sealed segments; an error means that the log cannot be cleaned now.

@@ -94,7 +94,7 @@ func (l *fakeLog) append(b record.Batch) {
 func (l *fakeLog) TopicPartition() TopicPartition { return TopicPartition{Topic: "p"} }
 func (l *fakeLog) Config() *LogConfig             { return &l.cfg }
 func (l *fakeLog) Err() error                     { return l.err }
-func (l *fakeLog) Sync() error                    { return nil }
+func (l *fakeLog) settleBelow(int64) error        { return nil }
 func (l *fakeLog) checkpointDir() string          { return "." }
 func (l *fakeLog) ioError(err error) error        { l.err = err; return err }
 

@@ -125,7 +125,7 @@ func (j *cleanJob) run() error {
 		return err
 	}
 	// An older record goes because a newer one is there: that one must not be lost in a power cut after the swap.
-	if err := j.log.Sync(); err != nil {
+	if err := j.log.settleBelow(j.end); err != nil {
 		return err
 	}
 	end := keys.lastOffset + 1

@@ -153,18 +153,30 @@ func completeSwap(fsys vfs.FS, dir string, old []*segment) error {
 	return nil
 }
 
-// retireSegment renames all files of a segment to *.deleted.
+// retireSegment renames all files of a segment to `*.<n>.deleted`; n tells it from an earlier segment of the same base
+// whose files are still there.
 func retireSegment(s *segment) error {
-	name := segmentName(s.base, logSuffix) + deletedSuffix
+	s.lazy.Lock() // an index that is being rebuilt is written before its name changes; none is written afterwards
+	s.retired.Store(true)
+	s.lazy.Unlock()
+	s.goneSuffix = fmt.Sprintf(".%d%s", s.dir.retirements.Add(1), deletedSuffix)
+	name := segmentName(s.base, logSuffix) + s.goneSuffix
 	// The file stays open while its name changes, so that no reader tries to open the old one in between.
 	err := s.file.with(func(vfs.File) error { return s.file.rename(name) })
 	if err != nil {
 		return fmt.Errorf("rename %s: %w", s.path(), err)
 	}
+	open := map[string]*index{indexSuffix: s.offsets.Load(), timeIndexSuffix: s.times.Load()}
 	for _, suffix := range segmentSuffixes[1:] {
-		path := s.dir.join(segmentName(s.base, suffix))
-		if err := s.dir.fs.Rename(path, path+deletedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rename %s: %w", path, err)
+		name := segmentName(s.base, suffix)
+		var err error
+		if x := open[suffix]; x != nil {
+			err = x.file.rename(name + s.goneSuffix)
+		} else {
+			err = s.dir.fs.Rename(s.dir.join(name), s.dir.join(name+s.goneSuffix))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("rename %s: %w", s.dir.join(name), err)
 		}
 	}
 	return nil

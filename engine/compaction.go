@@ -28,6 +28,30 @@ func (l *Log) cleanerView() (cleanerView, error) {
 	return view, nil
 }
 
+// settleBelow implements cleanerLog.
+func (l *Log) settleBelow(end int64) error {
+	if l.dir.checkpointedPoint(l.tp) >= end {
+		return nil
+	}
+	if err := l.Sync(); err != nil {
+		return err
+	}
+	if err := l.dir.checkpoint(false); err != nil {
+		return err
+	}
+	if point := l.dir.checkpointedPoint(l.tp); point < end {
+		return fmt.Errorf("%w: recovery point got %d, want %d", errCleaningStopped, point, end)
+	}
+	return nil
+}
+
+// checkpointedPoint is the recovery point in the checkpoint file.
+func (d *logDir) checkpointedPoint(tp TopicPartition) int64 {
+	d.ckptMu.Lock()
+	defer d.ckptMu.Unlock()
+	return d.ckptPoints[tp]
+}
+
 // abortedIn implements cleanerLog.
 func (l *Log) abortedIn(from, to int64) ([]AbortedTxn, error) {
 	return abortedIn(l.segments(), from, to)
@@ -71,10 +95,19 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 	list := append(append(append([]*segment(nil), segs[:at]...), next), segs[at+len(old):]...)
 	l.setSegments(list)
 	l.mu.Unlock()
+	bases := make([]int64, len(list))
+	for i, s := range list {
+		bases[i] = s.base
+	}
+	if err := l.mu.producers.removeStraySnapshots(bases); err != nil {
+		l.store.log.Warn("old producer snapshots not removed", "partition", l.tp.String(), "error", err)
+	}
+	// Built now rather than by the first reader; an error shows there again.
+	_, _ = next.offsetIndex()
 	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
 		if f := l.failure.Load(); f == nil || f.readable {
 			for _, s := range old {
-				l.removeFiles(s, deletedSuffix)
+				l.removeFiles(s, s.goneSuffix)
 			}
 		}
 	})

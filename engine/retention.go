@@ -165,7 +165,7 @@ func (l *Log) retire(s *segment) {
 	}
 	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
 		if f := l.failure.Load(); f == nil || f.readable {
-			l.removeFiles(s, deletedSuffix)
+			l.removeFiles(s, s.goneSuffix)
 		}
 	})
 }

@@ -158,6 +158,9 @@ func (l *Log) syncTxnIndex(seg *segment, x *txnIndex) error {
 		return nil
 	}
 	f, err := l.part.fs.OpenReadWrite(x.path)
+	if isNotExist(err) && seg.retired.Load() {
+		return nil // retention or compaction was faster
+	}
 	if err != nil {
 		return fmt.Errorf("open transaction index: %w", err)
 	}

@@ -161,6 +161,8 @@ type partitionDir struct {
 	fs   vfs.FS
 	pool *vfs.Pool
 	path string
+	// retirements counts the segments whose files were renamed for deletion.
+	retirements atomic.Int64
 	// unnamed says that the directory's own name has not been synced in its parent yet.
 	unnamed atomic.Bool
 	meta    struct {

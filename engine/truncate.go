@@ -177,7 +177,7 @@ func (l *Log) finishTruncation(dropped []*segment) error {
 	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
 		if f := l.failure.Load(); f == nil || f.readable {
 			for _, s := range dropped {
-				l.removeFiles(s, deletedSuffix)
+				l.removeFiles(s, s.goneSuffix)
 			}
 		}
 	})
