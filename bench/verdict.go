@@ -120,8 +120,8 @@ func verdictSingle(r *Results) string {
 	if best == nil {
 		return "Nothing was measured."
 	}
-	s := fmt.Sprintf("%s moved %s/s in and %s/s out at its highest point (%s)", best.Target, sizeText(int64(best.ValueBytes)),
-		sizeText(int64(best.ReadBytes)), at.Label)
+	s := fmt.Sprintf("%s moved %s MB/s in and %s MB/s out at its highest point (%s)", best.Target, mb(best.ValueBytes),
+		mb(best.ReadBytes), at.Label)
 	if best.Response != nil {
 		s += fmt.Sprintf(", response p99 %s", micros(best.Response.P99))
 	}
