@@ -6,10 +6,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// RequestBytesMax is the largest body that DecodeRequest takes, in bytes. kmsg's structs take up to some twenty times
-// the bytes of the smallest elements on the wire, so that this bounds what one request can make it allocate. Produce
-// and Fetch, with their own decoders, are not bound by it.
-const RequestBytesMax = 8 << 20
+// RequestBytesMax is the largest body that DecodeRequest takes, in bytes. kmsg's structs take up to some forty times
+// the bytes of the smallest elements on the wire, so that this bounds what one request can make it allocate; 100,000
+// topics by id fit. Produce and Fetch, with their own decoders, are not bound by it.
+const RequestBytesMax = 4 << 20
 
 // DecodeRequest decodes the body of a request into req, whose version is set, through kmsg. Before kmsg allocates
 // anything, the key and version must be served, and a walk by the API's schema must find every array element that the

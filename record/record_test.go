@@ -154,7 +154,8 @@ func TestAgainstKmsg(t *testing.T) {
 		if !bytes.Equal(body, k.Records) || !bytes.Equal(k.AppendTo(nil), batch) {
 			t.Fatalf("kmsg encodes other bytes for %d records", len(items))
 		}
-		if k.FirstOffset != batch.BaseOffset() || k.Length != batch.Length() || k.PartitionLeaderEpoch != batch.PartitionLeaderEpoch() ||
+		if k.FirstOffset != batch.BaseOffset() || k.Length != batch.Length() ||
+			k.PartitionLeaderEpoch != batch.PartitionLeaderEpoch() ||
 			k.Magic != batch.Magic() || uint32(k.CRC) != batch.CRC() || k.Attributes != batch.Attributes() ||
 			k.LastOffsetDelta != batch.LastOffsetDelta() || k.FirstTimestamp != batch.FirstTimestamp() ||
 			k.MaxTimestamp != batch.MaxTimestamp() || k.ProducerID != batch.ProducerID() || k.ProducerEpoch != batch.ProducerEpoch() ||
@@ -175,6 +176,11 @@ func TestValidateRefuses(t *testing.T) {
 	be16 := func(b Batch, pos int, v int16) { b[pos], b[pos+1] = byte(v>>8), byte(v) }
 	be32 := func(b Batch, pos int, v int32) { be16(b, pos, int16(v>>16)); be16(b, pos+2, int16(v)) }
 	be64 := func(b Batch, pos int, v int64) { be32(b, pos, int32(v>>32)); be32(b, pos+4, int32(v)) }
+	zeroProducer := func(b Batch) { // as kafkajs sends it
+		be64(b, PosProducerID, -1)
+		be16(b, PosProducerEpoch, 0)
+		be32(b, PosBaseSequence, 0)
+	}
 	client, internal, strict := ValidateOptions{}, ValidateOptions{Internal: true}, ValidateOptions{Strict: true}
 	for name, c := range map[string]struct {
 		opts   ValidateOptions
@@ -219,7 +225,7 @@ func TestValidateRefuses(t *testing.T) {
 		"producer without seq":     {client, func(b Batch) { be32(b, PosBaseSequence, -1) }, ErrInvalid},
 		"marker without seq":       {internal, func(b Batch) { be32(b, PosBaseSequence, -1) }, nil},
 		"transactional, nobody's":  {client, func(b Batch) { be64(b, PosProducerID, -1); be16(b, PosAttributes, AttrTransactional) }, ErrInvalid},
-		"zeros without producer":   {client, func(b Batch) { be64(b, PosProducerID, -1); be16(b, PosProducerEpoch, 0); be32(b, PosBaseSequence, 0) }, nil},
+		"zeros without producer":   {client, zeroProducer, nil},
 		"strict, key too long":     {strict, func(b Batch) { b[HeaderBytes+4] = 126 }, ErrInvalid},
 		"strict, record length":    {strict, func(b Batch) { b[HeaderBytes] += 2 }, ErrInvalid},
 		"strict, offset delta":     {strict, func(b Batch) { b[HeaderBytes+3] = 2 }, ErrInvalid},
@@ -340,7 +346,8 @@ func TestBuilderFollowsOn(t *testing.T) {
 	first := build(b, make([]item, 3))
 	second := build(b, make([]item, 1))
 	if first.BaseSequence() != 0x7ffffffe || first.LastSequence() != 0 || second.BaseSequence() != 1 || second.BaseOffset() != 13 {
-		t.Fatalf("sequences %d..%d, %d; second base offset %d", first.BaseSequence(), first.LastSequence(), second.BaseSequence(), second.BaseOffset())
+		t.Fatalf("sequences %d..%d, %d; second base offset %d", first.BaseSequence(), first.LastSequence(),
+			second.BaseSequence(), second.BaseOffset())
 	}
 	if b.Count() != 0 || b.Bytes() != HeaderBytes {
 		t.Fatalf("after Finish: %d records, %d bytes", b.Count(), b.Bytes())
@@ -378,7 +385,8 @@ func TestBuilderForCompaction(t *testing.T) {
 	b.SetProducer(1, 1, 7)
 	b.SetLastOffset(9)
 	empty := Batch(b.Finish(nil))
-	if err := empty.Validate(ValidateOptions{Strict: true, Internal: true}); err != nil || empty.RecordCount() != 0 || empty.LastOffset() != 9 {
+	err := empty.Validate(ValidateOptions{Strict: true, Internal: true})
+	if err != nil || empty.RecordCount() != 0 || empty.LastOffset() != 9 {
 		t.Fatalf("empty batch: %v, last offset %d", err, empty.LastOffset())
 	}
 	b.Reset()
@@ -390,7 +398,8 @@ func TestBuilderForCompaction(t *testing.T) {
 
 func TestEndTxnMarker(t *testing.T) {
 	for _, commit := range []bool{true, false} {
-		batch := Batch(AppendEndTxnMarker(nil, EndTxnMarker{Commit: commit, ProducerID: 77, ProducerEpoch: 3, CoordinatorEpoch: 8, TimestampMs: 123}))
+		marker := EndTxnMarker{Commit: commit, ProducerID: 77, ProducerEpoch: 3, CoordinatorEpoch: 8, TimestampMs: 123}
+		batch := Batch(AppendEndTxnMarker(nil, marker))
 		if err := batch.Validate(ValidateOptions{Strict: true, Internal: true}); err != nil {
 			t.Fatal(err)
 		}

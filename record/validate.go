@@ -197,8 +197,8 @@ func (f *RecordFault) Error() string { return fmt.Sprintf("record %d: %v", f.Ind
 func (f *RecordFault) Unwrap() error { return f.Err }
 
 // checkRecords opens the batch and walks its records. Offset deltas that rise from 0 or more to at most the last offset
-// delta are consecutive in a client's batch, whose record count leaves no gap. What the iterator calls corrupt is the client's doing when the
-// batch is a client's, since the CRC is right: ErrInvalid.
+// delta are consecutive in a client's batch, whose record count leaves no gap. What the iterator calls corrupt is the
+// client's doing when the batch is a client's, since the CRC is right: ErrInvalid.
 func (b Batch) checkRecords(opts ValidateOptions) error {
 	it := b.Records(opts.Buffer, opts.DecompressedBytesMax)
 	last := int32(-1)
@@ -206,7 +206,8 @@ func (b Batch) checkRecords(opts ValidateOptions) error {
 		r := it.Record()
 		switch {
 		case r.OffsetDelta <= last || r.OffsetDelta > b.LastOffsetDelta():
-			return &RecordFault{i, fmt.Errorf("%w: offset delta %d after %d, last %d", ErrInvalid, r.OffsetDelta, last, b.LastOffsetDelta())}
+			err := fmt.Errorf("%w: offset delta %d after %d, last %d", ErrInvalid, r.OffsetDelta, last, b.LastOffsetDelta())
+			return &RecordFault{i, err}
 		case opts.KeyRequired && r.Key == nil && !b.IsControl():
 			return &RecordFault{i, fmt.Errorf("%w: no key, which a compacted topic demands", ErrInvalid)}
 		}
