@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Profile is a workload read from a file: one or more cases, each a Spec with some fields varied.
@@ -19,12 +20,14 @@ import (
 //	title: one line for the report
 //	about: what question the profile answers (may be repeated)
 //	repeats: measured runs per point and target
+//	prewarm: how long each target is driven at full speed before the first run, for compilers and caches
 type Profile struct {
 	Name    string
 	Path    string
 	Title   string
 	About   string
 	Repeats int
+	Prewarm time.Duration
 	Cases   []Case
 	// Overrides are fields set by flags, shown with the results.
 	Overrides map[string]string
@@ -139,7 +142,7 @@ func ParseProfile(path string, r io.Reader) (*Profile, error) {
 // setHead handles the fields of the profile itself; done is false for a field of a Spec.
 func (p *Profile) setHead(name, value string, top bool) (done bool, err error) {
 	switch name {
-	case "title", "about", "repeats":
+	case "title", "about", "repeats", "prewarm":
 	default:
 		return false, nil
 	}
@@ -157,6 +160,12 @@ func (p *Profile) setHead(name, value string, top bool) (done bool, err error) {
 			return true, fmt.Errorf("%q is not between 1 and 1000", value)
 		}
 		p.Repeats = int(n)
+	case "prewarm":
+		d, err := time.ParseDuration(value)
+		if err != nil || d < 0 {
+			return true, fmt.Errorf("%q is not a duration such as 10s", value)
+		}
+		p.Prewarm = d
 	}
 	return true, nil
 }
@@ -200,9 +209,9 @@ func (p *Profile) Override(name, value string) error {
 	return nil
 }
 
-// Quick shortens every case: warm-up 1 s, measurement 3 s, a tenth of the fill, one repeat.
+// Quick shortens every case: warm-up 1 s, measurement 3 s, a tenth of the fill, one repeat, at most 3 s of prewarming.
 func (p *Profile) Quick() {
-	p.Repeats = 1
+	p.Repeats, p.Prewarm = 1, min(p.Prewarm, 3*time.Second)
 	for i := range p.Cases {
 		c := &p.Cases[i]
 		fill := ""

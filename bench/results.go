@@ -207,12 +207,27 @@ func (p *PointResult) summarize(target string) *Summary {
 	return s
 }
 
+// checkBounds notes a throughput above what the host was measured to be able to do.
+func (res *RunResult) checkBounds(b Bounds) {
+	for _, c := range []struct {
+		what       string
+		got, bound float64
+	}{{"produce", res.ValueBytes, b.Produce}, {"fetch", res.ReadBytes + res.CatchUpBytes, b.Fetch}} {
+		if c.bound > 0 && c.got > c.bound {
+			res.note("%s at %s MB/s is above the host's bound of %s MB/s: one of the two was measured wrongly", c.what, mb(c.got), mb(c.bound))
+		}
+	}
+}
+
 // finish sets what is known only at the end.
 func (r *Results) finish() {
 	r.Finished, r.Valid, r.Faults = time.Now().UTC(), true, 0
 	for _, p := range r.Points {
 		for _, run := range p.Runs {
 			r.Valid = r.Valid && run.Valid
+			if r.Limits != nil && r.Targets[0].Local {
+				run.checkBounds(r.Limits.Bounds(r.Environment.CPUs))
+			}
 			r.Faults += run.Truth.Faults()
 		}
 	}

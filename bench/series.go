@@ -83,6 +83,7 @@ func RunSeries(ctx context.Context, opts SeriesOptions) (*Results, error) {
 		return s.res, err
 	}
 	defer s.stop()
+	s.prewarm(ctx, points[0].Spec)
 	for i := range points {
 		if err := s.point(ctx, &points[i]); err != nil {
 			s.res.finish()
@@ -127,6 +128,19 @@ func (s *series) start(ctx context.Context) error {
 		s.res.addTarget(t, time.Since(begin))
 	}
 	return nil
+}
+
+// prewarm drives every target at full speed and forgets the result. A target that fails here fails again in its first run.
+func (s *series) prewarm(ctx context.Context, spec Spec) {
+	if s.opts.Profile.Prewarm <= 0 {
+		return
+	}
+	spec.Rate, spec.Warmup, spec.Duration, spec.Fsync = Rate{Kind: RateMax}, 100*time.Millisecond, s.opts.Profile.Prewarm, "default"
+	spec.FillBytes = min(spec.FillBytes, 256<<20)
+	for _, t := range s.opts.Targets {
+		s.opts.Live(SeriesProgress{Progress: Progress{Target: t.Name(), Step: "warming up"}, Runs: s.nRuns, TimeLeft: s.left})
+		_, _ = Run(ctx, t, spec, nil)
+	}
 }
 
 func (s *series) stop() {

@@ -14,6 +14,7 @@ import (
 
 func newBenchListCmd() *cobra.Command {
 	var show string
+	var names bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the workload profiles",
@@ -29,6 +30,10 @@ func newBenchListCmd() *cobra.Command {
 				return err
 			}
 			for _, name := range profileNames() {
+				if names {
+					fmt.Fprintln(cmd.OutOrStdout(), name)
+					continue
+				}
 				p, err := findProfile(name)
 				if err != nil {
 					return err
@@ -43,6 +48,7 @@ func newBenchListCmd() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&names, "names", false, "print names only")
 	cmd.Flags().StringVar(&show, "show", "", "print this profile's file, to copy from")
 	return cmd
 }

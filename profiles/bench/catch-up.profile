@@ -2,6 +2,7 @@
 title: catch-up readers
 about: Do cold readers hurt live producers and tail readers?
 repeats: 3
+prewarm: 10s
 
 fill_bytes: 4GiB
 catch_up: 0, 1, 4

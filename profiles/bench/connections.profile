@@ -2,6 +2,7 @@
 title: connections
 about: Do idle connections cost the busy ones anything, and how much memory does each take?
 repeats: 3
+prewarm: 10s
 
 idle_connections: 0, 1000, 5000, 10000
 connections: 100

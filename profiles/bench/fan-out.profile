@@ -2,6 +2,7 @@
 title: fan-out
 about: What does each further reader of the same records cost the broker?
 repeats: 3
+prewarm: 10s
 
 consumers: 1, 2, 4, 8, 16, 32
 acks: 1

@@ -2,6 +2,7 @@
 title: latency against offered load
 about: How does latency grow with load, and where is the knee?
 repeats: 3
+prewarm: 10s
 
 rate: 5%, 10%, 25%, 50%, 70%, 80%, 90%, 100%, 110%
 acks: 1

@@ -2,6 +2,7 @@
 title: partitions
 about: What does a partition cost, in latency, CPU and memory?
 repeats: 3
+prewarm: 10s
 
 partitions: 1, 10, 100, 1000, 10000
 acks: 1

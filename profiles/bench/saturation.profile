@@ -2,6 +2,7 @@
 title: saturation
 about: What is the highest throughput of produce and of fetch, and who is the bottleneck?
 repeats: 5
+prewarm: 10s
 
 acks: 1
 fsync: never

@@ -2,6 +2,7 @@
 title: small records
 about: What do records of 10 to 200 bytes cost, one per request and in batches?
 repeats: 3
+prewarm: 10s
 
 acks: 1
 fsync: never
