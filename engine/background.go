@@ -112,6 +112,9 @@ func (s *Store) DeleteLog(tp TopicPartition) error {
 	defer l.adminMu.Unlock()
 	d := l.dir
 	l.fail(fmt.Errorf("%w: %s was deleted", ErrClosed, tp), false)
+	if err := s.cleaner.cutBack(d.path, tp, -1); err != nil {
+		s.log.Warn("cleaner checkpoint not written", "partition", tp.String(), "error", err)
+	}
 	err := d.removePartition(l)
 	if err != nil {
 		return err

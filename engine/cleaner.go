@@ -125,9 +125,13 @@ type cleaner struct {
 	done  sync.WaitGroup
 
 	throttle throttle
-	// The rest belongs to the goroutine (or to the caller of cleanFilthiest in tests).
-	dirty   map[string]map[TopicPartition]int64 // by log directory: first dirty offset, as in its checkpoint
+	// retryAt belongs to the goroutine (or to the caller of cleanFilthiest in tests).
 	retryAt map[TopicPartition]time.Time
+
+	mu struct {
+		sync.Mutex                                     // held while a checkpoint is written
+		dirty      map[string]map[TopicPartition]int64 // by log directory: first dirty offset, as in its checkpoint
+	}
 }
 
 // newCleaner makes a cleaner that does nothing until start.
@@ -135,8 +139,9 @@ func newCleaner(o cleanerOptions) *cleaner {
 	o.EnsureDefaults()
 	c := &cleaner{
 		o: o, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		dirty: map[string]map[TopicPartition]int64{}, retryAt: map[TopicPartition]time.Time{},
+		retryAt: map[TopicPartition]time.Time{},
 	}
+	c.mu.dirty = map[string]map[TopicPartition]int64{}
 	c.throttle = throttle{clock: o.Clock, bytesPerSecond: o.IOBytesPerSecond, quit: c.quit}
 	return c
 }
@@ -245,7 +250,9 @@ var errCleanerIO = errors.New("engine: cleaner I/O")
 
 // firstDirty is where the dirty part of l begins, from the checkpoint.
 func (c *cleaner) firstDirty(l cleanerLog, logStart, end int64) int64 {
-	offset, ok := c.checkpoint(l.checkpointDir())[l.TopicPartition()]
+	c.mu.Lock()
+	offset, ok := c.checkpointLocked(l.checkpointDir())[l.TopicPartition()]
+	c.mu.Unlock()
 	if !ok || offset < logStart || offset > end {
 		// Unknown, or of another history: everything counts as dirty, which is always right.
 		return logStart
@@ -253,8 +260,8 @@ func (c *cleaner) firstDirty(l cleanerLog, logStart, end int64) int64 {
 	return offset
 }
 
-func (c *cleaner) checkpoint(dir string) map[TopicPartition]int64 {
-	if m, ok := c.dirty[dir]; ok {
+func (c *cleaner) checkpointLocked(dir string) map[TopicPartition]int64 {
+	if m, ok := c.mu.dirty[dir]; ok {
 		return m
 	}
 	m, err := readOffsetCheckpoint(c.o.FS, filepath.Join(dir, cleanerOffsetCheckpointName))
@@ -264,14 +271,39 @@ func (c *cleaner) checkpoint(dir string) map[TopicPartition]int64 {
 	if m == nil {
 		m = map[TopicPartition]int64{}
 	}
-	c.dirty[dir] = m
+	c.mu.dirty[dir] = m
 	return m
+}
+
+// cutBack keeps the clean part of a log below offset, -1 for a log that is deleted or replaced whole: what is written there
+// from now on is dirty. It is called before the log changes. The cleaner may be nil.
+func (c *cleaner) cutBack(dir string, tp TopicPartition, offset int64) error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.checkpointLocked(dir)
+	have, ok := m[tp]
+	if !ok || have <= offset {
+		return nil
+	}
+	m[tp] = offset
+	if offset < 0 {
+		delete(m, tp)
+	}
+	return writeOffsetCheckpoint(c.o.FS, filepath.Join(dir, cleanerOffsetCheckpointName), m)
 }
 
 // advanceTo notes the end of a pass and drops partitions that are gone from the checkpoint.
 func (c *cleaner) advanceTo(l cleanerLog, offset int64) error {
 	dir := l.checkpointDir()
-	m := c.checkpoint(dir)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := l.Err(); err != nil {
+		return fmt.Errorf("%w: %w", errCleaningStopped, err) // deleted meanwhile, perhaps: cutBack has had its say
+	}
+	m := c.checkpointLocked(dir)
 	m[l.TopicPartition()] = offset
 	if len(m) > 1 {
 		known := make(map[TopicPartition]bool, len(m))
@@ -284,7 +316,10 @@ func (c *cleaner) advanceTo(l cleanerLog, offset int64) error {
 			}
 		}
 	}
-	return writeOffsetCheckpoint(c.o.FS, filepath.Join(dir, cleanerOffsetCheckpointName), m)
+	if err := writeOffsetCheckpoint(c.o.FS, filepath.Join(dir, cleanerOffsetCheckpointName), m); err != nil {
+		return fmt.Errorf("%w: %w", errCleanerIO, err)
+	}
+	return nil
 }
 
 // throttle slows one goroutine down to a rate of bytes. The zero rate is no limit.

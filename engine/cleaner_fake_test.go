@@ -208,6 +208,9 @@ func readLog(t testing.TB, fs vfs.FS) (out []seenRecord, batches []record.Batch)
 			if err := b.Validate(record.ValidateOptions{Internal: true, Strict: true}); err != nil {
 				t.Fatalf("%s at byte %d: %v", name, s.at, err)
 			}
+			if b.RecordCount() == 0 && b.MaxTimestamp() != record.NoTimestamp {
+				t.Fatalf("batch without records at offset %d has timestamp %d", b.BaseOffset(), b.MaxTimestamp())
+			}
 			batches = append(batches, b)
 			next = b.NextOffset()
 			for len(aborted) > 0 && aborted[0].FirstOffset <= b.LastOffset() {
@@ -312,7 +315,9 @@ func (l *fakeLog) fillRandom(r *rand.Rand, n int, nowMs int64) {
 func (l *fakeLog) settle(nowMs int64) {
 	for _, id := range slices.Sorted(maps.Keys(l.producers.entries)) {
 		if e := l.producers.entries[id]; e.txnFirstOffset >= 0 {
-			m := record.Batch(record.AppendEndTxnMarker(nil, record.EndTxnMarker{Commit: id%2 == 0, ProducerID: id, ProducerEpoch: e.epoch, TimestampMs: nowMs}))
+			m := record.Batch(record.AppendEndTxnMarker(nil, record.EndTxnMarker{
+				Commit: id%2 == 0, ProducerID: id, ProducerEpoch: e.epoch, TimestampMs: nowMs,
+			}))
 			m.SetBaseOffset(l.end)
 			l.append(m)
 		}

@@ -265,13 +265,17 @@ func addMs(t, d int64) int64 {
 	return t + max(d, 0)
 }
 
-// appendEmptyBatch appends the header of b as a batch without records: same offsets, times and producer.
+// appendEmptyBatch appends the header of b as a batch without records: same offsets and producer, no timestamps, as no
+// record has them any more and a time index must not name it.
 func appendEmptyBatch(dst []byte, b record.Batch) []byte {
 	start := len(dst)
 	dst = append(dst, b[:record.HeaderBytes]...)
 	e := record.Batch(dst[start:])
 	binary.BigEndian.PutUint32(e[record.PosBatchLength:], record.HeaderBytes-record.OverheadBytes)
-	binary.BigEndian.PutUint16(e[record.PosAttributes:], uint16(b.Attributes())&^record.AttrCodecMask)
+	binary.BigEndian.PutUint16(e[record.PosAttributes:], uint16(b.Attributes())&^(record.AttrCodecMask|record.AttrHasDeleteHorizon))
+	noTime := int64(record.NoTimestamp)
+	binary.BigEndian.PutUint64(e[record.PosBaseTimestamp:], uint64(noTime))
+	binary.BigEndian.PutUint64(e[record.PosMaxTimestamp:], uint64(noTime))
 	binary.BigEndian.PutUint32(e[record.PosRecordCount:], 0)
 	e.SetCRC()
 	return dst

@@ -144,7 +144,7 @@ func (j *cleanJob) run() error {
 		}
 	}
 	if err := j.c.advanceTo(j.log, end); err != nil {
-		return fmt.Errorf("%w: %w", errCleanerIO, err)
+		return err
 	}
 	st := &j.c.stats
 	st.Cleanings.Add(1)

@@ -123,7 +123,7 @@ func hasSuffix(t *testing.T, fs vfs.FS, suffix string) bool {
 }
 
 // reopenFake is the log of from in another file system.
-func reopenFake(t *testing.T, fs *vfs.Mem, from *fakeLog) *fakeLog {
+func reopenFake(t testing.TB, fs *vfs.Mem, from *fakeLog) *fakeLog {
 	l := newFakeLog(t, fs)
 	l.cfg, l.producers, l.end = from.cfg, from.producers, from.end
 	for _, s := range from.segs {

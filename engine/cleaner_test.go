@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -299,7 +300,7 @@ func TestCleanableRange(t *testing.T) {
 		t.Fatalf("min.compaction.lag.ms: got %+v, %v, want the end at offset 3", job, err)
 	}
 	l.cfg.MinCompactionLagMs = 0
-	c.dirty["."] = map[TopicPartition]int64{l.TopicPartition(): 4}
+	c.mu.dirty["."] = map[TopicPartition]int64{l.TopicPartition(): 4}
 	if job, err = c.assess(l, nowMs); err != nil || job != nil {
 		t.Fatalf("a third dirty: got %+v, %v, want nothing to do", job, err)
 	}
@@ -320,7 +321,7 @@ func TestCleanableRange(t *testing.T) {
 	if job, err = c.assess(l, nowMs); err != nil || job == nil || l.rolls != rolls+1 || job.end != 7 || !job.forced {
 		t.Fatalf("an old active segment: got %+v, %v, %d rolls", job, err, l.rolls-rolls)
 	}
-	c.dirty["."][l.TopicPartition()] = 999 // of another history
+	c.mu.dirty["."][l.TopicPartition()] = 999 // of another history
 	if job, err = c.assess(l, nowMs); err != nil || job == nil || job.firstDirty != 0 {
 		t.Fatalf("checkpoint beyond the log: got %+v, %v, want everything dirty", job, err)
 	}
@@ -475,5 +476,41 @@ func TestCleanedSegmentEndsWhereItsSourcesEnd(t *testing.T) {
 	}
 	if end, err := nextOffsetOf(fs, l.segs[0].path(), 0); err != nil || end != 2 {
 		t.Fatalf("first segment ends at %d, %v, want 2, though the record at 1 is gone", end, err)
+	}
+}
+
+// TestCleanerForgetsWhatIsCutOff: a log that is truncated, or deleted and created again, is dirty from there on.
+func TestCleanerForgetsWhatIsCutOff(t *testing.T) {
+	fs := vfs.NewMem(vfs.MemOptions{})
+	l := newFakeLog(t, fs)
+	l.fillRandom(testkit.Rand(9), 30, 0)
+	l.settle(0)
+	c := l.cleaner(testClock())
+	l.cleanAll(c)
+	tp := l.TopicPartition()
+	check := func(want int64) {
+		t.Helper()
+		m, err := readOffsetCheckpoint(fs, cleanerOffsetCheckpointName)
+		if got, ok := m[tp]; err != nil || ok != (want >= 0) || (ok && got != want) {
+			t.Fatalf("checkpoint: got %v, %v, want %d", m, err, want)
+		}
+		if got := c.firstDirty(l, 0, l.end); got != max(want, 0) {
+			t.Fatalf("first dirty offset: got %d, want %d", got, want)
+		}
+	}
+	check(l.end)
+	for _, step := range []struct{ to, want int64 }{{1 << 40, l.end}, {7, 7}, {9, 7}, {-1, -1}, {-1, -1}} {
+		if err := c.cutBack(".", tp, step.to); err != nil {
+			t.Fatal(err)
+		}
+		check(step.want)
+	}
+	l.err = ErrClosed
+	if err := c.advanceTo(l, 5); !errors.Is(err, errCleaningStopped) {
+		t.Fatalf("a pass that ends after the deletion: got %v, want errCleaningStopped", err)
+	}
+	check(-1)
+	if err := (*cleaner)(nil).cutBack(".", tp, -1); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -31,6 +31,9 @@ func (l *Log) TruncateTo(offset int64) error {
 		// The batch also holds the deleted records below the log start: nothing of the log is left.
 		return l.restart(v.LogStart)
 	}
+	if err := l.store.cleaner.cutBack(l.dir.path, l.tp, end); err != nil {
+		return l.ioError(err)
+	}
 	// First the recovery point: from here on a crash may leave a log that ends at end, and that must not look like a loss.
 	l.recoveryCap.Store(end)
 	defer l.recoveryCap.Store(noCap)
@@ -203,6 +206,9 @@ func (l *Log) TruncateFullyAndStartAt(offset int64) error {
 
 // restart replaces the whole log; adminMu is held.
 func (l *Log) restart(offset int64) error {
+	if err := l.store.cleaner.cutBack(l.dir.path, l.tp, -1); err != nil {
+		return l.ioError(err)
+	}
 	// The checkpoints first: with a log start above everything, recovery takes what it finds for deleted.
 	l.restartAt.Store(offset)
 	defer l.restartAt.Store(-1)
