@@ -195,12 +195,14 @@ func (l *Log) appendPlanned(p *appendPlan) (res AppendResult, v *offsetView, err
 	if err := l.noteLocked(p, seg, pos); err != nil {
 		return res, nil, err
 	}
-	l.stream.Written(seg.file, pos, len(p.bytes), res.EndOffset)
 	a := noAdvance()
 	a.logEnd, a.logEndAt = res.EndOffset, place{segment: seg.base, pos: pos + int64(len(p.bytes))}
 	l.counters.appends.Add(1)
 	l.counters.appendedBytes.Add(int64(len(p.bytes)))
-	return res, l.applyLocked(a), nil
+	v = l.applyLocked(a)
+	// Only now: the fsync may end before this function does, and durable may not pass a log end that is not known yet.
+	l.stream.Written(seg.file, pos, len(p.bytes), res.EndOffset)
+	return res, v, nil
 }
 
 // stampLocked assigns offsets and epoch, in the bytes and in res.
