@@ -48,6 +48,7 @@ type series struct {
 	runs    int
 	nRuns   int
 	workers *workerPool
+	rewarm  bool // memory that is found cold again is warmed again: it helped so far
 }
 
 // RunSeries runs every point of the profile on every target, repeats interleaved in the order ABBA ABBA. The error says that
@@ -107,6 +108,7 @@ func (s *series) start(ctx context.Context) error {
 	if s.opts.WarmMemory > 0 {
 		s.opts.Live(SeriesProgress{Progress: Progress{Step: "warming memory"}, Runs: s.nRuns, TimeLeft: s.left})
 		s.res.Environment.WarmedBytes = WarmMemory(ctx, s.opts.WarmMemory)
+		s.rewarm = true
 	}
 	if s.opts.LimitsDir != "" {
 		s.opts.Live(SeriesProgress{Progress: Progress{Step: "measuring the host's floors"}, Runs: s.nRuns, TimeLeft: s.left})
@@ -187,9 +189,10 @@ func (s *series) point(ctx context.Context, p *Point) error {
 // run does one measured run, with the memory probe before it.
 func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunResult, error) {
 	memory := ProbeMemory()
-	if memory < coldMemoryRate && s.opts.WarmMemory > 0 {
+	if memory < coldMemoryRate && s.rewarm {
 		WarmMemory(ctx, s.opts.WarmMemory)
 		memory = ProbeMemory()
+		s.rewarm = memory >= coldMemoryRate
 	}
 	s.runs++
 	done := func() { s.left -= estimate(&p.Spec) }

@@ -62,6 +62,9 @@ func newBenchCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.warmMemory == "" {
+				f.warmMemory = "512MiB" // more than the run fills, and soon done
+			}
 			return f.run(cmd, p)
 		},
 	}
