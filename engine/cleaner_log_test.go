@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -179,5 +181,53 @@ func TestCompactionOfALiveLog(t *testing.T) {
 				t.Fatalf("%s: %v", what, report.Fault)
 			}
 		}
+	}
+}
+
+// TestCompactionCrashPointsOfALog stops a whole store after every operation of the file system while it compacts, and
+// opens what a power cut leaves with a store that does not know yet that the log is compacted.
+func TestCompactionCrashPointsOfALog(t *testing.T) {
+	seed := testkit.Seed(t, 21)
+	base := vfs.NewMem(vfs.MemOptions{})
+	s := openTestStore(t, testStoreOptions(base))
+	l := createTestLog(t, s, testTP, compactTestConfig())
+	r := testkit.Rand(seed)
+	for i := range 120 {
+		b := record.NewBuilder()
+		b.SetProducer(5, 0, int32(i))
+		b.Append(1, []byte(fmt.Sprint("key-", r.IntN(9))), testkit.Bytes(r, 100))
+		mustAppend(t, l, b.Finish(nil))
+	}
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	want := committedValues(t, l)
+	closeTestStore(t, s)
+	// The clean-shutdown mark would be gone after the opening below anyway.
+	swapped := 0
+	for op, done := int64(1), false; !done; op++ {
+		fs := base.CrashClone(seed, vfs.CrashKeepAll)
+		s := openTestStore(t, testStoreOptions(fs))
+		l := createTestLog(t, s, testTP, compactTestConfig())
+		committedValues(t, l) // loads it
+		c := storeCleaner(s)
+		fs.StopAfter(fs.Ops() + op)
+		c.cleanFilthiest()
+		done = c.stats.Cleanings.Load() > 0
+		for round := range uint64(2) {
+			crashed := fs.CrashClone(seed+uint64(op)*2+round, vfs.CrashRandom)
+			if names, _ := crashed.List(testDir + "/t-0"); slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, swapSuffix) }) {
+				swapped++
+			}
+			again := openTestStore(t, testStoreOptions(crashed))
+			if got := committedValues(t, createTestLog(t, again, testTP, compactTestConfig())); !maps.Equal(got, want) {
+				t.Fatalf("stopped after operation %d, round %d: got %d values, want %d", op, round, len(got), len(want))
+			}
+			closeTestStore(t, again)
+		}
+		_ = s.Close(t.Context()) // its disk is gone
+	}
+	if swapped == 0 {
+		t.Fatal("no crash left a swap to finish: the test has proved nothing")
 	}
 }

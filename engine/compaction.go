@@ -113,3 +113,27 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 	})
 	return nil
 }
+
+// CleanerStats counts what compaction did since the store was opened.
+type CleanerStats struct {
+	// Cleanings are finished passes over one log, Failures those that ended in an error.
+	Cleanings, Failures int64
+	// BytesRead and BytesWritten, RecordsRead and RecordsWritten count the second reading of a pass, in which the log is
+	// written anew.
+	BytesRead, BytesWritten, RecordsRead, RecordsWritten int64
+	// SegmentsReplaced were swapped for SegmentsAdded.
+	SegmentsReplaced, SegmentsAdded int64
+}
+
+// CleanerStats returns the counters; zeros when compaction is switched off.
+func (s *Store) CleanerStats() CleanerStats {
+	if s.cleaner == nil {
+		return CleanerStats{}
+	}
+	st := &s.cleaner.stats
+	return CleanerStats{
+		Cleanings: st.Cleanings.Load(), Failures: st.Failures.Load(), BytesRead: st.BytesRead.Load(), BytesWritten: st.BytesWritten.Load(),
+		RecordsRead: st.RecordsRead.Load(), RecordsWritten: st.RecordsWritten.Load(),
+		SegmentsReplaced: st.SegmentsReplaced.Load(), SegmentsAdded: st.SegmentsAdded.Load(),
+	}
+}
