@@ -73,7 +73,8 @@ func TestMetaProperties(t *testing.T) {
 		}
 	}
 	kafka := "#\n#Sat Nov 01 10:00:00 UTC 2025\nnode.id=1\ndirectory.id=c3c7tQ1CQZ-UzmhZYV0hKg\nversion=1\ncluster.id=abc\nother=x\n"
-	if got, err := parseMetaProperties([]byte(kafka), "m"); err != nil || got.NodeID != 1 || got.ClusterID != "abc" || got.DirectoryID == (TopicID{}) {
+	got, err := parseMetaProperties([]byte(kafka), "m")
+	if err != nil || got.NodeID != 1 || got.ClusterID != "abc" || got.DirectoryID == (TopicID{}) {
 		t.Fatalf("as Kafka writes it: got %+v, %v", got, err)
 	}
 	for _, bad := range []string{

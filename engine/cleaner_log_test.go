@@ -216,7 +216,8 @@ func TestCompactionCrashPointsOfALog(t *testing.T) {
 		done = c.stats.Cleanings.Load() > 0
 		for round := range uint64(2) {
 			crashed := fs.CrashClone(seed+uint64(op)*2+round, vfs.CrashRandom)
-			if names, _ := crashed.List(testDir + "/t-0"); slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, swapSuffix) }) {
+			names, _ := crashed.List(testDir + "/t-0")
+			if slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, swapSuffix) }) {
 				swapped++
 			}
 			again := openTestStore(t, testStoreOptions(crashed))

@@ -162,7 +162,8 @@ func (i *ProducerInfo) Position() int64 { return i.Pos }
 // String is one line.
 func (i *ProducerInfo) String() string {
 	return fmt.Sprintf("producer %d epoch %d last sequence %d last offset %d delta %d timestamp %d coordinator epoch %d "+
-		"open transaction from %d", i.ProducerID, i.Epoch, i.LastSequence, i.LastOffset, i.OffsetDelta, i.TimestampMs, i.CoordinatorEpoch, i.TxnFirstOffset)
+		"open transaction from %d", i.ProducerID, i.Epoch, i.LastSequence, i.LastOffset, i.OffsetDelta, i.TimestampMs,
+		i.CoordinatorEpoch, i.TxnFirstOffset)
 }
 
 // EpochInfo is one line of a leader-epoch-checkpoint.
