@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -28,12 +29,19 @@ const (
 	// fetchWaitMax bounds max_wait_ms: a client that has gone without closing its connection holds its fetch no longer.
 	fetchWaitMax = 5 * time.Minute
 
+	// fetchRequestBytesMax bounds the memory that one request can ask for: some 200,000 partitions, each of which costs
+	// ten times its size on the wire.
+	fetchRequestBytesMax = 8 << 20
+
 	// copySpanBytes is the size below which record bytes are copied into the response's one writev instead of being sent by
 	// sendfile, a system call of its own. See BenchmarkFetchSpan.
 	copySpanBytes = 16 << 10
 )
 
 func (b *Broker) handleFetch(r *request, body []byte) error {
+	if len(body) > fetchRequestBytesMax {
+		return fmt.Errorf("%w: fetch request of %d bytes, want at most %d", protocol.ErrMalformed, len(body), fetchRequestBytesMax)
+	}
 	req, ok := b.fetchRequests.Get().(*protocol.FetchRequest)
 	if !ok {
 		req = &protocol.FetchRequest{}
@@ -68,7 +76,7 @@ func (b *Broker) openFetch(op *fetchOp, req *protocol.FetchRequest) protocol.Err
 			b.sessions.remove(req.SessionID)
 		}
 		if req.SessionEpoch == sessionEpochInitial && len(req.Topics) > 0 {
-			op.session = b.sessions.create(byID)
+			op.session = b.sessions.create(byID, partitionCount(req))
 		}
 	default:
 		if op.session = b.sessions.use(req.SessionID); op.session == nil {
@@ -96,11 +104,7 @@ func (b *Broker) openFetch(op *fetchOp, req *protocol.FetchRequest) protocol.Err
 
 // setOwn makes the partitions of a fetch without a session.
 func (op *fetchOp) setOwn(req *protocol.FetchRequest) {
-	count := 0
-	for i := range req.Topics {
-		count += len(req.Topics[i].Partitions)
-	}
-	op.own = make([]fetchPartition, count)
+	op.own = make([]fetchPartition, partitionCount(req))
 	image := op.b.node.Image()
 	n := 0
 	for i := range req.Topics {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cluster"
+	"github.com/weirmq/weir/compression"
 	"github.com/weirmq/weir/engine"
 	"github.com/weirmq/weir/ioqueue"
 	"github.com/weirmq/weir/protocol"
@@ -38,6 +40,9 @@ var errProduceUnacknowledged = errors.New("broker: produce with acks=0 failed")
 
 // produceZstdFirstVersion is the first version that may carry zstd (KIP-110).
 const produceZstdFirstVersion = 7
+
+// produceByIDFirstVersion is the first version that names topics by id (KIP-516).
+const produceByIDFirstVersion = 13
 
 // produceOp is a Produce request with its response in the making. Ops that are answered at once are recycled; one that
 // waits becomes a delayedProduce.
@@ -69,6 +74,10 @@ func (b *Broker) handleProduce(r *request, body []byte) error {
 	if err := op.request.Decode(body, r.version); err != nil {
 		b.produceOps.Put(op)
 		return err
+	}
+	if !r.onWorker && b.opensBatches(&op.request, r.version >= produceByIDFirstVersion) {
+		b.produceOps.Put(op)
+		return b.workers.submit(r.state, job{h: handler{handle: b.handleProduce}, r: r, body: bytes.Clone(body)})
 	}
 	b.appendAll(r, op)
 	switch {
@@ -116,7 +125,7 @@ func (b *Broker) appendAll(r *request, op *produceOp) {
 		rt := &op.request.Topics[i]
 		var topic *cluster.Topic
 		missing := protocol.ErrUnknownTopicOrPartition
-		if r.version >= 13 {
+		if r.version >= produceByIDFirstVersion {
 			topic, missing = image.TopicByID(rt.ID), protocol.ErrUnknownTopicID
 		} else {
 			topic = image.Topic(rt.Name)
@@ -175,8 +184,9 @@ func (b *Broker) appendPartition(r *request, op *produceOp, topic *cluster.Topic
 	if err != nil {
 		code := b.errorCode(err)
 		op.fail(out, code, err)
-		if code == protocol.ErrInvalidRecord {
-			out.RecordErrors = []protocol.RecordError{{Index: 0, Message: err.Error()}}
+		var fault *record.RecordFault
+		if errors.As(err, &fault) {
+			out.RecordErrors = []protocol.RecordError{{Index: int32(fault.Index), Message: fault.Err.Error()}}
 		}
 		return
 	}
@@ -220,12 +230,12 @@ func checkProduce(r *request, req *protocol.ProduceRequest, topic string, record
 	return nil
 }
 
-// refuseOldProduce answers versions 0 to 2, which Kafka advertises for the sake of old librdkafka but does not serve.
+// refuseOldProduce answers versions 0 to 2, which Kafka advertises for the sake of old librdkafka but does not serve. Their
+// body is that of version 3 without the transactional id.
 func (b *Broker) refuseOldProduce(r *request, body []byte) error {
-	req := kmsg.NewPtrProduceRequest()
-	req.SetVersion(r.version)
-	if err := req.ReadFrom(body); err != nil {
-		return fmt.Errorf("%w: %w", protocol.ErrMalformed, err)
+	var req protocol.ProduceRequest
+	if err := req.Decode(append([]byte{0xff, 0xff}, body...), 3); err != nil {
+		return err
 	}
 	if req.Acks == acksNone {
 		r.Fail(fmt.Errorf("%w: %w", errProduceUnacknowledged, protocol.ErrUnsupportedVersion))
@@ -234,7 +244,7 @@ func (b *Broker) refuseOldProduce(r *request, body []byte) error {
 	resp := kmsg.NewPtrProduceResponse()
 	for i := range req.Topics {
 		topic := kmsg.NewProduceResponseTopic()
-		topic.Topic = req.Topics[i].Topic
+		topic.Topic = req.Topics[i].Name
 		for j := range req.Topics[i].Partitions {
 			p := kmsg.NewProduceResponseTopicPartition()
 			p.Partition, p.ErrorCode, p.BaseOffset = req.Topics[i].Partitions[j].Partition, int16(protocol.ErrUnsupportedVersion), -1
@@ -244,6 +254,37 @@ func (b *Broker) refuseOldProduce(r *request, body []byte) error {
 	}
 	r.Reply(resp)
 	return nil
+}
+
+// opensBatches reports whether an append of the request has to decompress: for a compacted topic, whose records need keys,
+// or one that checks every record. That takes too long for a loop.
+func (b *Broker) opensBatches(req *protocol.ProduceRequest, byID bool) bool {
+	image := b.node.Image()
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		topic := image.Topic(t.Name)
+		if byID {
+			topic = image.TopicByID(t.ID)
+		}
+		if topic == nil {
+			continue
+		}
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			batch, _, err := record.Next(p.Records)
+			if err != nil || batch == nil || batch.Codec() == compression.None {
+				continue
+			}
+			ref, code := b.partitionOf(topic, p.Partition, noLeaderEpoch)
+			if code != protocol.ErrNone {
+				continue
+			}
+			if config := ref.log.Config(); config.Strict || config.Cleanup&engine.CleanupCompact != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // produceTimeout is how long an acknowledgement may wait. A client that names no time gets Kafka's default: unlike there, one

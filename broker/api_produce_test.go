@@ -241,3 +241,19 @@ func TestProduceWaitsForDurability(t *testing.T) {
 	}
 	testkit.Eventually(t, "everything durable", func() bool { return ref.log.Offsets().HighWatermark == 5 })
 }
+
+func TestProduceRecordErrors(t *testing.T) {
+	tb := startBroker(t, nil)
+	tb.createTopic("compacted", 1, map[string]string{"cleanup.policy": "compact"})
+	c := tb.dial()
+	for _, codec := range []compression.Codec{compression.None, compression.Lz4} {
+		b := record.NewBuilder(codec)
+		b.Append(1, []byte("k"), []byte("v"))
+		b.Append(2, nil, []byte("no key"))
+		p := c.produce("compacted", acksAll, b.Finish(nil))
+		wantCode(t, "null key in a compacted topic", p.ErrorCode, protocol.ErrInvalidRecord)
+		if len(p.ErrorRecords) != 1 || p.ErrorRecords[0].RelativeOffset != 1 || p.ErrorRecords[0].ErrorMessage == nil {
+			t.Errorf("%v: record errors: got %+v, want one for record 1", codec, p.ErrorRecords)
+		}
+	}
+}

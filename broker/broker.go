@@ -175,9 +175,12 @@ func (b *Broker) ClusterID() string { return b.node.Image().ClusterID() }
 // FsyncPolicy is the class of durability of a topic that says nothing of its own: commit, interval or never.
 func (b *Broker) FsyncPolicy() string { return b.config.LogConfig(nil).Fsync.String() }
 
+// fetchBytesMost bounds fetch.max.bytes: a response with its first batch and its headers stays below the 2 GiB of a frame.
+const fetchBytesMost = 1 << 30
+
 // readLimits takes from the configuration what is read for every request, and checks the listeners before anything is opened.
 func (b *Broker) readLimits() (err error) {
-	b.limits.fetchBytesMax = b.config.Int("fetch.max.bytes")
+	b.limits.fetchBytesMax = min(b.config.Int("fetch.max.bytes"), fetchBytesMost)
 	if _, err = listenAddress(b.config); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cluster"
@@ -27,6 +28,10 @@ const (
 	// sessionEvictionAge is how long a session may rest before any newer one may take its slot (Kafka's
 	// MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS).
 	sessionEvictionAge = 120 * time.Second
+
+	// sessionPartitionsMax bounds the partitions of all sessions together, and with that their memory, some 300 bytes each.
+	// A client that would pass it fetches without a session.
+	sessionPartitionsMax = 1 << 19
 )
 
 // fetchKey names a partition in a session: by topic name up to version 12, by topic id from 13 on.
@@ -92,8 +97,9 @@ func (p *fetchPartition) unwatch() {
 
 // fetchSession is one client's session.
 type fetchSession struct {
-	id   int32
-	byID bool // its partitions are named by topic id
+	id    int32
+	byID  bool          // its partitions are named by topic id
+	total *atomic.Int64 // partitions of all sessions
 
 	// Guarded by fetchSessions.mu.
 	entry    *list.Element
@@ -119,8 +125,9 @@ type fetchSession struct {
 
 // fetchSessions holds the sessions, at most max of them.
 type fetchSessions struct {
-	clock clock.Clock
-	max   int
+	clock      clock.Clock
+	max        int
+	partitions atomic.Int64 // of all sessions
 
 	mu struct {
 		sync.Mutex
@@ -136,9 +143,12 @@ func newFetchSessions(c clock.Clock, limit int) *fetchSessions {
 	return s
 }
 
-// create makes a session, or returns nil when the cache is full of sessions that were used recently. The one used
-// longest ago gives way once it has rested for sessionEvictionAge.
-func (s *fetchSessions) create(byID bool) *fetchSession {
+// create makes a session for that many partitions, or returns nil when the cache is full of sessions that were used recently.
+// The one used longest ago gives way once it has rested for sessionEvictionAge.
+func (s *fetchSessions) create(byID bool, partitions int) *fetchSession {
+	if s.partitions.Load()+int64(partitions) > sessionPartitionsMax {
+		return nil
+	}
 	now := s.clock.Now()
 	s.mu.Lock()
 	var evicted *fetchSession
@@ -151,7 +161,7 @@ func (s *fetchSessions) create(byID bool) *fetchSession {
 		evicted = oldest.Value.(*fetchSession)
 		s.removeLocked(evicted)
 	}
-	session := &fetchSession{byID: byID, epoch: 1, lastUsed: now, parts: make(map[fetchKey]*fetchPartition)}
+	session := &fetchSession{total: &s.partitions, byID: byID, epoch: 1, lastUsed: now, parts: make(map[fetchKey]*fetchPartition)}
 	for session.id == 0 || s.mu.byID[session.id] != nil {
 		session.id = rand.Int32N(math.MaxInt32-1) + 1
 	}
@@ -210,6 +220,7 @@ func (s *fetchSession) close() {
 	for _, p := range s.parts {
 		p.unwatch()
 	}
+	s.total.Add(-int64(len(s.parts)))
 	s.parts, s.ready = nil, nil
 	s.mu.Unlock()
 	s.supersede()
@@ -235,6 +246,8 @@ func (s *fetchSession) update(req *protocol.FetchRequest, byID bool, isolated en
 		return protocol.ErrFetchSessionIDNotFound, false
 	case s.epoch != req.SessionEpoch:
 		return protocol.ErrInvalidFetchSessionEpoch, false
+	case s.total.Load()+int64(partitionCount(req)) > sessionPartitionsMax:
+		return protocol.ErrFetchSessionIDNotFound, false // the client makes a full fetch, which gets no session
 	case s.byID != byID && (len(req.Topics) > 0 || len(req.Forgotten) > 0 || len(s.parts) > 0):
 		return protocol.ErrFetchSessionTopicIDError, false
 	}
@@ -257,6 +270,14 @@ func (s *fetchSession) update(req *protocol.FetchRequest, byID bool, isolated en
 	return protocol.ErrNone, len(s.parts) == 0
 }
 
+// partitionCount counts the partitions that a request names.
+func partitionCount(req *protocol.FetchRequest) (n int) {
+	for i := range req.Topics {
+		n += len(req.Topics[i].Partitions)
+	}
+	return n
+}
+
 // setLocked adds or changes the partitions that the request names and queues them.
 func (s *fetchSession) setLocked(req *protocol.FetchRequest) {
 	for i := range req.Topics {
@@ -270,6 +291,7 @@ func (s *fetchSession) setLocked(req *protocol.FetchRequest) {
 				key.topic = strings.Clone(key.topic) // the frame's bytes do not last
 				p.key = key
 				s.parts[key] = p
+				s.total.Add(1)
 			}
 			p.set(&t.Partitions[j])
 			s.queueLocked(p)
@@ -282,6 +304,7 @@ func (s *fetchSession) forget(key fetchKey) {
 	if p := s.parts[key]; p != nil {
 		p.unwatch()
 		delete(s.parts, key)
+		s.total.Add(-1)
 	}
 }
 

@@ -16,22 +16,22 @@ import (
 func TestFetchSessionsEviction(t *testing.T) {
 	c := clock.NewFake(time.Unix(1_000_000, 0))
 	s := newFetchSessions(c, 2)
-	a, b := s.create(false), s.create(false)
+	a, b := s.create(false, 1), s.create(false, 1)
 	if a == nil || b == nil || a.id == b.id || a.id == 0 || b.id == 0 {
 		t.Fatalf("two sessions: got %v, %v", a, b)
 	}
-	if s.create(false) != nil {
+	if s.create(false, 1) != nil {
 		t.Error("a full cache of fresh sessions took a third")
 	}
 	c.Advance(sessionEvictionAge)
 	if s.use(a.id) != a {
 		t.Error("session a is gone")
 	}
-	if s.create(false) != nil {
+	if s.create(false, 1) != nil {
 		t.Error("a session gave way at the age, not beyond it")
 	}
 	c.Advance(time.Second)
-	d := s.create(true)
+	d := s.create(true, 1)
 	if d == nil || s.use(b.id) != nil || s.use(a.id) != a {
 		t.Error("the session used longest ago did not give way")
 	}
@@ -43,7 +43,10 @@ func TestFetchSessionsEviction(t *testing.T) {
 	if s.count() != 1 {
 		t.Errorf("%d sessions, want 1", s.count())
 	}
-	if newFetchSessions(c, 0).create(false) != nil {
+	if newFetchSessions(c, 2).create(false, sessionPartitionsMax+1) != nil {
+		t.Error("a session of too many partitions was made")
+	}
+	if newFetchSessions(c, 0).create(false, 1) != nil {
 		t.Error("a cache of no slots made a session")
 	}
 }
@@ -194,6 +197,9 @@ func TestFetchSession(t *testing.T) {
 	s.fetch(nil, 2)
 	if tb.sessions.count() != 0 || s.id != 0 {
 		t.Error("a session without partitions is kept")
+	}
+	if n := tb.sessions.partitions.Load(); n != 0 {
+		t.Errorf("%d partitions are counted without a session", n)
 	}
 }
 

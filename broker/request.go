@@ -26,6 +26,7 @@ type request struct {
 	version       int16
 	correlationID int32
 	clientID      string // a copy; valid as long as the request
+	onWorker      bool   // served on a worker: may take its time
 }
 
 // context is the context for what a handler on a worker waits for. It ends when the broker stops and has no more time for

@@ -157,6 +157,7 @@ func (w *workers) finished(c *connState, j job) {
 
 // run serves the job's request.
 func (j job) run() {
+	j.r.onWorker = true
 	if err := j.h.handle(j.r, j.body); err != nil {
 		j.r.Fail(err)
 	}
