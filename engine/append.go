@@ -262,8 +262,7 @@ func (l *Log) checkProducersLocked(p *appendPlan, res *AppendResult) (duplicate 
 
 // writeLocked puts the bytes behind the last batch, or leaves the segment as it was.
 func (l *Log) writeLocked(seg *segment, bytes []byte, pos int64) error {
-	bufs := [1][]byte{bytes}
-	n, err := seg.file.Writev(bufs[:], pos)
+	n, err := seg.file.WriteAt(bytes, pos)
 	if err == nil {
 		return nil
 	}

@@ -27,6 +27,7 @@ func BenchmarkAppend(b *testing.B) {
 				b.SetBytes(int64(len(batch)))
 				b.ReportAllocs()
 				for b.Loop() {
+					record.Batch(batch).SetBaseOffset(0)
 					mustAppend(b, l, batch)
 					if l.Size() > 1<<30 {
 						b.StopTimer()
@@ -51,6 +52,7 @@ func BenchmarkAppendAcked(b *testing.B) {
 				batch := testBatch(1, 500, 1)
 				done := make(chan error, 1)
 				for pb.Next() {
+					record.Batch(batch).SetBaseOffset(0)
 					res := mustAppend(b, l, batch)
 					w := Waiter{Offset: res.EndOffset, Wake: func(err error) { done <- err }}
 					if l.Watch(&w) {

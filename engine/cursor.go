@@ -31,23 +31,23 @@ type cursor struct {
 	next int64 // least base offset that the next batch may have
 	err  error
 	cur  batchAt
-	buf  []byte
+	buf  *[cursorBytes]byte
 	at   int64 // position of buf[0]
 	have int   // valid bytes in buf
 }
 
-var cursorBuffers = sync.Pool{New: func() any { b := make([]byte, cursorBytes); return &b }}
+// cursorBuffers holds buffers that live for a call only.
+var cursorBuffers = sync.Pool{New: func() any { return new([cursorBytes]byte) }}
 
 // newCursor starts at pos, where a batch begins whose base offset is at least minOffset. release must be called.
 func newCursor(file io.ReaderAt, path string, pos, end, minOffset int64) *cursor {
-	return &cursor{file: file, path: path, pos: pos, end: end, next: minOffset, buf: *cursorBuffers.Get().(*[]byte)}
+	return &cursor{file: file, path: path, pos: pos, end: end, next: minOffset, buf: cursorBuffers.Get().(*[cursorBytes]byte)}
 }
 
 func (c *cursor) release() {
 	if c.buf != nil {
-		b := c.buf
+		cursorBuffers.Put(c.buf)
 		c.buf = nil
-		cursorBuffers.Put(&b)
 	}
 }
 
@@ -79,7 +79,7 @@ func (c *cursor) advance() bool {
 func (c *cursor) header() (record.Batch, error) {
 	i := c.pos - c.at
 	if i < 0 || i+record.HeaderBytes > int64(c.have) {
-		n := min(int64(len(c.buf)), c.end-c.pos)
+		n := min(cursorBytes, c.end-c.pos)
 		got, err := c.file.ReadAt(c.buf[:n], c.pos)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read batch header at byte %d: %w", c.pos, err)

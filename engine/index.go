@@ -156,11 +156,12 @@ func posKey(entry []byte) uint64 { return uint64(binary.BigEndian.Uint32(entry[4
 // timeRelKey is the offset of a time entry, which ascends as well.
 func timeRelKey(entry []byte) uint64 { return uint64(binary.BigEndian.Uint32(entry[8:])) }
 
-// floor finds how many entries have a key of at most want: the last of them is entry n-1.
-func (x *index) floor(want uint64, key func([]byte) uint64) (n int, err error) {
+// floor finds how many entries have a key of at most want, and copies the last of them, entry n-1.
+func (x *index) floor(want uint64, key func([]byte) uint64) (raw [timeEntryBytes]byte, n int, err error) {
 	v := x.view.Load()
 	count := v.inFile + len(v.tail)/x.entryLen
-	var page [indexSearchPageBytes]byte
+	buf := cursorBuffers.Get().(*[cursorBytes]byte)
+	defer cursorBuffers.Put(buf)
 	// Invariant: the key of entry lo-1 is at most want, that of entry hi is above it.
 	lo, hi := 0, count
 	if count > v.inFile {
@@ -172,9 +173,9 @@ func (x *index) floor(want uint64, key func([]byte) uint64) (n int, err error) {
 	}
 	for hi-lo > indexSearchPageBytes/x.entryLen && lo < v.inFile {
 		mid := lo + (hi-lo)/2
-		e, err := x.read(v, mid, 1, page[:])
+		e, err := x.read(v, mid, 1, buf[:])
 		if err != nil {
-			return 0, err
+			return raw, 0, err
 		}
 		if key(e) <= want {
 			lo = mid + 1
@@ -182,31 +183,45 @@ func (x *index) floor(want uint64, key func([]byte) uint64) (n int, err error) {
 			hi = mid
 		}
 	}
-	if lo == hi {
-		return lo, nil
-	}
-	e, err := x.read(v, lo, hi-lo, page[:])
-	if err != nil {
-		return 0, err
-	}
-	a, b := 0, hi-lo
-	for a < b {
-		mid := a + (b-a)/2
-		if key(e[mid*x.entryLen:]) <= want {
-			a = mid + 1
-		} else {
-			b = mid
+	if lo < hi {
+		e, err := x.read(v, lo, hi-lo, buf[:])
+		if err != nil {
+			return raw, 0, err
+		}
+		a, b := 0, hi-lo
+		for a < b {
+			mid := a + (b-a)/2
+			if key(e[mid*x.entryLen:]) <= want {
+				a = mid + 1
+			} else {
+				b = mid
+			}
+		}
+		if a > 0 {
+			copy(raw[:], e[(a-1)*x.entryLen:a*x.entryLen])
+			return raw, lo + a, nil
 		}
 	}
-	return lo + a, nil
+	if lo == 0 {
+		return raw, 0, nil
+	}
+	e, err := x.read(v, lo-1, 1, buf[:])
+	copy(raw[:], e)
+	return raw, lo, err
 }
 
-// at copies entry i, which must be below count.
-func (x *index) at(i int) (raw [timeEntryBytes]byte, err error) {
-	var buf [timeEntryBytes]byte
-	e, err := x.read(x.view.Load(), i, 1, buf[:])
+// last copies the newest entry.
+func (x *index) last() (raw [timeEntryBytes]byte, ok bool, err error) {
+	v := x.view.Load()
+	n := v.inFile + len(v.tail)/x.entryLen
+	if n == 0 {
+		return raw, false, nil
+	}
+	buf := cursorBuffers.Get().(*[cursorBytes]byte)
+	defer cursorBuffers.Put(buf)
+	e, err := x.read(v, n-1, 1, buf[:])
 	copy(raw[:], e)
-	return raw, err
+	return raw, err == nil, err
 }
 
 // floorOffset finds the last entry at or below the relative offset; n counts the entries up to it, 0 for none.
@@ -220,10 +235,7 @@ func (x *index) floorPos(pos int64) (e offsetEntry, n int, err error) {
 }
 
 func (x *index) floorOffsetBy(want uint64, key func([]byte) uint64) (e offsetEntry, n int, err error) {
-	if n, err = x.floor(want, key); err != nil || n == 0 {
-		return e, 0, err
-	}
-	raw, err := x.at(n - 1)
+	raw, n, err := x.floor(want, key)
 	return decodeOffsetEntry(raw[:]), n, err
 }
 
@@ -238,21 +250,8 @@ func (x *index) floorTimeOffset(rel uint32) (e timeEntry, n int, err error) {
 }
 
 func (x *index) floorTimeBy(want uint64, key func([]byte) uint64) (e timeEntry, n int, err error) {
-	if n, err = x.floor(want, key); err != nil || n == 0 {
-		return e, 0, err
-	}
-	raw, err := x.at(n - 1)
+	raw, n, err := x.floor(want, key)
 	return decodeTimeEntry(raw[:]), n, err
-}
-
-// last copies the newest entry.
-func (x *index) last() (raw [timeEntryBytes]byte, ok bool, err error) {
-	n := x.count()
-	if n == 0 {
-		return raw, false, nil
-	}
-	raw, err = x.at(n - 1)
-	return raw, err == nil, err
 }
 
 func decodeOffsetEntry(raw []byte) offsetEntry {

@@ -59,12 +59,12 @@ const marksMax = 4096
 func (o *offsetState) load() *offsetView { return o.view.Load() }
 
 // setLocked publishes next; the caller holds mu. All changes of offsets go through here.
-func (o *offsetState) setLocked(next offsetView) {
+func (o *offsetState) setLocked(next *offsetView) {
 	n := next.Offsets
 	if n.LogStart < 0 || n.LogStart > n.LastStable || n.LastStable > n.HighWatermark || n.HighWatermark > n.LogEnd || n.Durable > n.LogEnd {
 		panic(fmt.Sprintf("BUG: offsets out of order, want logStart <= lastStable <= highWatermark <= logEnd and durable <= logEnd: %+v", n))
 	}
-	o.view.Store(&next)
+	o.view.Store(next)
 }
 
 // advance is what an event changes. Fields that are negative stay as they are.
@@ -103,7 +103,8 @@ func (o *offsetState) applyUnless(openTxns *atomic.Bool, a advance, rule advance
 
 func (o *offsetState) applyLocked(a advance, rule advanceRule, firstUnstable func(highWatermark int64) (int64, bool)) *offsetView {
 	old := o.view.Load()
-	next := *old
+	next := new(offsetView)
+	*next = *old
 	if a.logEnd > old.LogEnd {
 		next.LogEnd, next.logEndAt = a.logEnd, a.logEndAt
 		if len(o.mu.marks) < marksMax {
@@ -112,7 +113,7 @@ func (o *offsetState) applyLocked(a advance, rule advanceRule, firstUnstable fun
 	}
 	if a.durable > old.Durable {
 		next.Durable = min(a.durable, next.LogEnd)
-		next.durableAt = o.placeLocked(next.Durable, &next)
+		next.durableAt = o.placeLocked(next.Durable, next)
 	}
 	hw := old.HighWatermark
 	switch {
@@ -125,15 +126,15 @@ func (o *offsetState) applyLocked(a advance, rule advanceRule, firstUnstable fun
 	}
 	if hw > old.HighWatermark {
 		next.HighWatermark = hw
-		next.highWatermarkAt = o.placeLocked(hw, &next)
+		next.highWatermarkAt = o.placeLocked(hw, next)
 	}
 	if a.logStart > old.LogStart {
 		next.LogStart = min(a.logStart, next.HighWatermark)
 	}
-	o.setStable(old, &next, firstUnstable)
+	o.setStable(old, next, firstUnstable)
 	o.dropMarksLocked(min(next.HighWatermark, next.Durable))
 	o.setLocked(next)
-	return &next
+	return next
 }
 
 // setStable recomputes the last stable offset of next. It never moves back.
@@ -190,7 +191,7 @@ func (o *offsetState) reset(v offsetView) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mu.marks = nil
-	o.setLocked(v)
+	o.setLocked(&v)
 }
 
 // limit is the exclusive end for reads of an isolation, with its place.
