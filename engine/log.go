@@ -205,10 +205,11 @@ func (l *Log) move(a advance) {
 	l.wakeReached(v)
 }
 
-// onDurable is called by the fsync scheduler.
-func (l *Log) onDurable(end int64) {
+// onDurable is called by the fsync scheduler, without locks. The end that it is given may be from before a truncation, so
+// the stream is asked again.
+func (l *Log) onDurable(int64) {
 	a := noAdvance()
-	a.durable = end
+	a.durableNow = l.stream.Durable
 	l.move(a)
 }
 

@@ -71,6 +71,8 @@ func (o *offsetState) setLocked(next *offsetView) {
 type advance struct {
 	logStart, highWatermark, durable, logEnd int64
 	logEndAt                                 place
+	// durableNow, if set, is asked for durable under the lock: a number that was right before a truncation may arrive after it.
+	durableNow func() int64
 }
 
 func noAdvance() advance {
@@ -110,6 +112,9 @@ func (o *offsetState) applyLocked(a advance, rule advanceRule, firstUnstable fun
 		if len(o.mu.marks) < marksMax {
 			o.mu.marks = append(o.mu.marks, mark{offset: a.logEnd, place: a.logEndAt})
 		}
+	}
+	if a.durableNow != nil {
+		a.durable = a.durableNow()
 	}
 	if a.durable > old.Durable {
 		next.Durable = min(a.durable, next.LogEnd)

@@ -83,6 +83,7 @@ func (f *segFile) WriteAt(p []byte, pos int64) (int, error) {
 		return 0, err
 	}
 	defer f.pooled.Release()
+	f.pooled.MarkDirty()
 	return file.WriteAt(p, pos)
 }
 
@@ -93,6 +94,7 @@ func (f *segFile) Writev(bufs [][]byte, pos int64) (int, error) {
 		return 0, err
 	}
 	defer f.pooled.Release()
+	f.pooled.MarkDirty()
 	return file.Writev(bufs, pos)
 }
 
@@ -104,12 +106,15 @@ func (f *segFile) Size() (n int64, err error) {
 
 // Truncate implements vfs.File.
 func (f *segFile) Truncate(size int64) error {
-	return f.with(func(file vfs.File) error { return file.Truncate(size) })
+	return f.with(func(file vfs.File) error {
+		f.pooled.MarkDirty()
+		return file.Truncate(size)
+	})
 }
 
 // Datasync implements vfs.File; the first one syncs the names of file and directory as well.
 func (f *segFile) Datasync() error {
-	if err := f.with(vfs.File.Datasync); err != nil {
+	if err := f.with(func(file vfs.File) error { f.pooled.MarkClean(); return file.Datasync() }); err != nil {
 		return err
 	}
 	return f.syncName()
@@ -117,7 +122,7 @@ func (f *segFile) Datasync() error {
 
 // Sync implements vfs.File.
 func (f *segFile) Sync() error {
-	if err := f.with(vfs.File.Sync); err != nil {
+	if err := f.with(func(file vfs.File) error { f.pooled.MarkClean(); return file.Sync() }); err != nil {
 		return err
 	}
 	return f.syncName()
