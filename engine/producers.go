@@ -310,16 +310,6 @@ func (s *producerState) firstUnstableOffset(highWatermark int64) (offset int64, 
 	}
 }
 
-// lastSequenceOffset is the last offset of the producer's newest remembered batch and its epoch, for the cleaner, which
-// must keep that batch (empty if need be) so that a restart still knows the sequence. ok is false for unknown producers.
-func (s *producerState) lastSequenceOffset(producerID int64) (offset int64, epoch int16, ok bool) {
-	e := s.entries[producerID]
-	if e == nil || e.count == 0 {
-		return 0, 0, false
-	}
-	return e.batches[e.count-1].lastOffset, e.epoch, true
-}
-
 // activeProducers copies, for the cleaner, the last data offset and epoch of every producer.
 func (s *producerState) activeProducers() map[int64]activeProducer {
 	out := make(map[int64]activeProducer, len(s.entries))
