@@ -270,7 +270,9 @@ type Second struct {
 type collector struct {
 	r       *run
 	total   histSet
-	perSec  []*histSet
+	perSec  []encodedSet // of all seconds but the last
+	open    *histSet     // the last second: late answers still count
+	spare   *histSet
 	seconds []Second
 	last    totals
 	begun   bool
@@ -319,7 +321,11 @@ func (c *collector) tick(step string, elapsed, total time.Duration) {
 		return
 	}
 	c.rssPeak = max(c.rssPeak, now.broker.RSSBytes)
-	set := &histSet{}
+	set := c.spare
+	c.spare = nil
+	if set == nil {
+		set = &histSet{}
+	}
 	for _, rec := range c.r.recs {
 		rec.take(set)
 	}
@@ -340,8 +346,12 @@ func (c *collector) tick(step string, elapsed, total time.Duration) {
 	}
 	if c.begun {
 		c.total.merge(set)
-		c.perSec = append(c.perSec, set)
+		c.seal()
+		c.open = set
 		c.seconds = append(c.seconds, s)
+	} else {
+		set.reset()
+		c.spare = set
 	}
 	c.last = now
 	c.r.live(p)
@@ -357,7 +367,16 @@ func (c *collector) late(r *run) {
 		rec.take(set)
 	}
 	c.total.merge(set)
-	if n := len(c.perSec); n > 0 {
-		c.perSec[n-1].merge(set)
+	if c.open != nil {
+		c.open.merge(set)
+	}
+}
+
+// seal encodes the last second, which gets no more values.
+func (c *collector) seal() {
+	if c.open != nil {
+		c.perSec = append(c.perSec, c.open.encode())
+		c.open.reset()
+		c.spare, c.open = c.open, nil
 	}
 }

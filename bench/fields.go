@@ -199,7 +199,7 @@ func parseBytes(v string) (int64, error) {
 }
 
 func parseUnits(v string, units map[string]int64, want string) (int64, error) {
-	digits := strings.TrimRight(v, "BKMGkiB")
+	digits := strings.TrimRight(v, "BKMGki")
 	unit, ok := units[strings.TrimSpace(v[len(digits):])]
 	n, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSpace(digits), "_", ""), 64)
 	if !ok || err != nil || n < 0 || n*float64(unit) > 1<<60 {

@@ -97,6 +97,54 @@ func (s *histSet) merge(o *histSet) {
 	s.clamped += o.clamped
 }
 
+// reset empties the histograms for reuse.
+func (s *histSet) reset() {
+	for _, h := range s.h {
+		if h != nil {
+			h.Reset()
+		}
+	}
+	s.clamped = 0
+}
+
+// encodedSet is a histSet in HdrHistogram's compressed V2 form: a few KiB where the histograms take a MiB. Empty ones are nil.
+type encodedSet [metricCount][]byte
+
+func (s *histSet) encode() (e encodedSet) {
+	for m, h := range s.h {
+		if h != nil && h.TotalCount() > 0 {
+			data, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+			if err != nil {
+				panic("BUG: histogram cannot be encoded: " + err.Error())
+			}
+			e[m] = data
+		}
+	}
+	return e
+}
+
+// decode returns the histogram of a metric, nil when there is none. The error is for bytes that came from elsewhere.
+func (e *encodedSet) decode(m metric) (*hdrhistogram.Histogram, error) {
+	if e[m] == nil {
+		return nil, nil
+	}
+	return hdrhistogram.Decode(e[m])
+}
+
+// mergeInto adds what was encoded to dst.
+func (e *encodedSet) mergeInto(dst *histSet) error {
+	for m := range e {
+		h, err := e.decode(metric(m))
+		if err != nil {
+			return err
+		}
+		if h != nil {
+			dst.get(metric(m)).Merge(h)
+		}
+	}
+	return nil
+}
+
 // Latency is the summary of one histogram. Times are microseconds.
 type Latency struct {
 	Count int64   `json:"count"`

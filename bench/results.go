@@ -179,7 +179,9 @@ func (p *PointResult) summarize(target string) *Summary {
 	s.Generator = med(func(r *RunResult) float64 { return r.Generator.CPUPerGB })
 	merged := &histSet{}
 	for _, r := range runs {
-		merged.merge(&r.hists)
+		if err := r.hists.mergeInto(merged); err != nil {
+			panic("BUG: own histogram cannot be decoded: " + err.Error())
+		}
 		if r.Broker != nil {
 			s.RSSBytes = max(s.RSSBytes, r.Broker.RSSPeakBytes)
 		}
@@ -268,8 +270,12 @@ func fileWord(s string) string {
 // writeHlog writes a run's histograms as an HdrHistogram log, one interval per second and metric, tagged by metric. Values
 // are ns.
 func writeHlog(path, label string, run *RunResult) error {
-	if run.perSec == nil {
-		return nil
+	intervals, ends := run.perSec, []float64{}
+	for i := range intervals {
+		ends = append(ends, run.PerSecond[i].At)
+	}
+	if len(intervals) == 0 { // from workers: the whole measurement is one interval
+		intervals, ends = []encodedSet{run.hists}, []float64{run.Seconds}
 	}
 	f, err := os.Create(path)
 	if err != nil {
@@ -294,12 +300,16 @@ func writeHlog(path, label string, run *RunResult) error {
 	if err := w.OutputLegend(); err != nil {
 		return err
 	}
-	for i, set := range run.perSec {
-		for m, h := range set.h {
-			if h == nil || h.TotalCount() == 0 {
+	for i, set := range intervals {
+		for m := range set {
+			h, err := set.decode(metric(m))
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			if h == nil {
 				continue
 			}
-			at := base + int64(run.PerSecond[i].At*1000)
+			at := base + int64(ends[i]*1000)
 			h.SetTag(metricNames[m])
 			h.SetStartTimeMs(at - 1000)
 			h.SetEndTimeMs(at)

@@ -81,7 +81,11 @@ func TestStallShowsInEveryRequestItDelayed(t *testing.T) {
 		s.Rate.Value, s.Duration = 1000, 2*time.Second
 	}))
 	late := int64(0)
-	for _, b := range res.hists.h[metricResponse].Distribution() {
+	h, err := res.hists.decode(metricResponse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range h.Distribution() {
 		if b.To > int64(100*time.Millisecond) {
 			late += b.Count
 		}

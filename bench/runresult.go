@@ -49,8 +49,8 @@ type RunResult struct {
 	Reasons []string         `json:"invalid_reasons,omitempty"`
 	Notes   []string         `json:"notes,omitempty"`
 
-	hists  histSet
-	perSec []*histSet
+	hists  encodedSet
+	perSec []encodedSet // as PerSecond
 }
 
 // BrokerCost is what the measurement cost the broker's processes.
@@ -121,7 +121,8 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	res.Response, res.Service, res.Slip = summarize(h[metricResponse]), summarize(h[metricService]), summarize(h[metricSlip])
 	res.GeneratorLag, res.EndToEnd, res.CatchUpFetch = summarize(h[metricLag]), summarize(h[metricEndToEnd]), summarize(h[metricCatchUp])
 	res.Clamped, res.PerSecond = col.total.clamped, col.seconds
-	res.hists, res.perSec = col.total, col.perSec
+	col.seal()
+	res.hists, res.perSec = col.total.encode(), col.perSec
 	moved := float64(after.ackBytes-before.ackBytes+after.readBytes-before.readBytes+after.catchBytes-before.catchBytes) / 1e9
 	if len(r.target.PIDs()) > 0 {
 		res.Broker = brokerCost(before, after, sec, moved, float64(res.Requests+res.Fetches), float64(res.Requests)*records)

@@ -111,7 +111,6 @@ type workerRun struct {
 	r         *run
 	cancel    context.CancelFunc
 	ctx       context.Context
-	stop      context.CancelFunc
 	col       *collector
 	before    totals
 	after     totals
