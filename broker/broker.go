@@ -70,13 +70,14 @@ type limits struct {
 // Broker is a running broker. Handlers are its methods; what they need hangs here. Fields are set before the listener
 // starts and never change after that.
 type Broker struct {
-	opts   Options
-	config *Config
-	logger *slog.Logger
-	clock  clock.Clock
-	fs     vfs.FS
-	nodeID int32
-	limits limits
+	opts      Options
+	config    *Config
+	logger    *slog.Logger
+	clock     clock.Clock
+	fs        vfs.FS
+	nodeID    int32
+	limits    limits
+	minInsync atomic.Pointer[minInsync]
 
 	store *engine.Store // partition logs
 	node  *cluster.Node // metadata: node.Image() is the image in force
@@ -192,13 +193,17 @@ func (b *Broker) readLimits() (err error) {
 func (b *Broker) openStore() (err error) {
 	b.store, err = engine.OpenStore(engine.StoreOptions{
 		FS: b.fs, Clock: b.clock, Logger: b.logger, Seed: b.opts.Seed,
-		Dirs:               SplitList(b.config.String("log.dirs")),
-		NodeID:             b.nodeID,
-		OpenFilesMax:       int(b.config.Int("log.open.files.max")),
-		RecoveryThreads:    int(b.config.Int("num.recovery.threads.per.data.dir")),
-		SyncParallel:       int(b.config.Int("fsync.parallel")),
-		CheckpointInterval: b.config.Duration("log.flush.offset.checkpoint.interval.ms"),
-		RetentionInterval:  b.config.Duration("log.retention.check.interval.ms"),
+		Dirs:                    SplitList(b.config.String("log.dirs")),
+		NodeID:                  b.nodeID,
+		OpenFilesMax:            int(b.config.Int("log.open.files.max")),
+		RecoveryThreads:         int(b.config.Int("num.recovery.threads.per.data.dir")),
+		SyncParallel:            int(b.config.Int("fsync.parallel")),
+		CheckpointInterval:      b.config.Duration("log.flush.offset.checkpoint.interval.ms"),
+		RetentionInterval:       b.config.Duration("log.retention.check.interval.ms"),
+		CleanerBackoff:          cleanerBackoff(b.config),
+		CleanerDedupeBytes:      b.config.Int("log.cleaner.dedupe.buffer.size"),
+		CleanerIOBytesPerSecond: cleanerRate(b.config.Float("log.cleaner.io.max.bytes.per.second")),
+		ProducerExpirationMs:    b.config.Int("producer.id.expiration.ms"),
 		Config: func(topic string) engine.LogConfig {
 			if topic == cluster.LogTopic {
 				return cluster.LogConfig()
