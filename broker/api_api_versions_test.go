@@ -22,7 +22,8 @@ func TestApiVersions(t *testing.T) {
 		for _, k := range resp.ApiKeys {
 			supported, ok := protocol.SupportedRange(k.ApiKey)
 			if !ok || k.MinVersion != supported.Min || k.MaxVersion != supported.Max {
-				t.Errorf("version %d: key %d: advertised %d-%d, want %d-%d", version, k.ApiKey, k.MinVersion, k.MaxVersion, supported.Min, supported.Max)
+				t.Errorf("version %d: key %d: advertised %d-%d, want %d-%d",
+					version, k.ApiKey, k.MinVersion, k.MaxVersion, supported.Min, supported.Max)
 			}
 		}
 		if len(resp.SupportedFeatures) != 0 || len(resp.FinalizedFeatures) != 0 {

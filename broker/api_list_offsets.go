@@ -110,7 +110,8 @@ func (b *Broker) listOffset(req *kmsg.ListOffsetsRequest, topic string, p *kmsg.
 }
 
 // foundOffset puts a record found by time into rp. A record at or past end is not visible yet: none is told.
-func (b *Broker) foundOffset(found engine.TimestampOffset, err error, end int64, rp *kmsg.ListOffsetsResponseTopicPartition) protocol.ErrorCode {
+func (b *Broker) foundOffset(found engine.TimestampOffset, err error, end int64,
+	rp *kmsg.ListOffsetsResponseTopicPartition) protocol.ErrorCode {
 	if err != nil {
 		return b.errorCode(err)
 	}

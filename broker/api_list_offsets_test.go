@@ -86,7 +86,8 @@ func TestListOffsets(t *testing.T) {
 		}
 	}
 	for timestamp, first := range map[int64]int16{timestampMax: 7, timestampEarliestLocal: 8, timestampLatestTiered: 9, timestampEarliestPending: 11} {
-		wantCode(t, fmt.Sprintf("timestamp %d before version %d", timestamp, first), c.list(listRequest("t", 0, timestamp), first-1).ErrorCode, protocol.ErrUnsupportedVersion)
+		p := c.list(listRequest("t", 0, timestamp), first-1)
+		wantCode(t, fmt.Sprintf("timestamp %d before version %d", timestamp, first), p.ErrorCode, protocol.ErrUnsupportedVersion)
 	}
 	wantCode(t, "timestamp -7", c.list(listRequest("t", 0, -7), 11).ErrorCode, protocol.ErrUnsupportedVersion)
 	wantCode(t, "unknown topic", c.list(listRequest("nope", 0, -1), 11).ErrorCode, protocol.ErrUnknownTopicOrPartition)

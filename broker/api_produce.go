@@ -20,10 +20,11 @@ import (
 // Produce (key 0), versions 3-13; 0-2 are advertised and answered with UNSUPPORTED_VERSION (KAFKA-18659).
 //
 // Appends one batch to each partition named. acks=0 gets no response, and a closed connection on an error; acks=1
-// and acks=-1 are answered when the append is as durable as the topic's fsync.policy says (delayed_produce.go); any other acks
-// is INVALID_REQUIRED_ACKS. As in Kafka each partition takes exactly one batch, of magic 2; several batches, an old
-// magic or none at all are INVALID_RECORD. A batch that an idempotent producer sent before is acknowledged with
-// the offset it got then, when that is durable. v7 zstd; v8 record errors (KIP-467); v10 the current leader with
+// and acks=-1 are answered when the append is as durable as the topic's fsync.policy says (delayed_produce.go); any
+// other acks is INVALID_REQUIRED_ACKS. acks=-1 with fewer in-sync replicas than min.insync.replicas is
+// NOT_ENOUGH_REPLICAS. As in Kafka each partition takes exactly one batch, of magic 2; several batches, an old magic or
+// none at all are INVALID_RECORD. A batch that an idempotent producer sent before is acknowledged with the offset it
+// got then, when that is durable. v7 zstd; v8 record errors (KIP-467); v10 the current leader with
 // NOT_LEADER_OR_FOLLOWER (KIP-951); v13 topic ids (KIP-516).
 //
 // There are no transactions: a transactional batch, or a control batch, is refused.
@@ -162,7 +163,8 @@ func (op *produceOp) fail(out *protocol.ProducePartitionResponse, code protocol.
 }
 
 // appendPartition appends one partition's batch, or says in out why not.
-func (b *Broker) appendPartition(r *request, op *produceOp, topic *cluster.Topic, p *protocol.ProducePartition, out *protocol.ProducePartitionResponse) {
+func (b *Broker) appendPartition(r *request, op *produceOp, topic *cluster.Topic, p *protocol.ProducePartition,
+	out *protocol.ProducePartitionResponse) {
 	if err := checkProduce(r, &op.request, topic.Name, p.Records); err != nil {
 		op.fail(out, b.errorCode(err), err)
 		return
@@ -173,6 +175,10 @@ func (b *Broker) appendPartition(r *request, op *produceOp, topic *cluster.Topic
 		if code == protocol.ErrNotLeaderOrFollower && int(p.Partition) < len(topic.Partitions) && p.Partition >= 0 {
 			out.HasCurrentLeader, out.LeaderID, out.LeaderEpoch = true, topic.Partitions[p.Partition].Leader, ref.leaderEpoch
 		}
+		return
+	}
+	if op.request.Acks == acksAll && len(topic.Partitions[p.Partition].ISR) < b.minInsyncReplicas(topic) {
+		op.fail(out, protocol.ErrNotEnoughReplicas, protocol.ErrNotEnoughReplicas)
 		return
 	}
 	result, err := ref.log.Append(p.Records, engine.AppendOptions{

@@ -154,7 +154,8 @@ func TestProduceLogAppendTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	if batch.MaxTimestamp() != p.LogAppendTime || batch.TimestampType() != record.LogAppendTime || batch.CheckCRC() != nil {
-		t.Errorf("stored batch: max timestamp %d, type %v; want %d and LogAppendTime", batch.MaxTimestamp(), batch.TimestampType(), p.LogAppendTime)
+		t.Errorf("stored batch: max timestamp %d, type %v; want %d and LogAppendTime",
+			batch.MaxTimestamp(), batch.TimestampType(), p.LogAppendTime)
 	}
 }
 
@@ -256,4 +257,19 @@ func TestProduceRecordErrors(t *testing.T) {
 			t.Errorf("%v: record errors: got %+v, want one for record 1", codec, p.ErrorRecords)
 		}
 	}
+}
+
+func TestProduceMinInsyncReplicas(t *testing.T) {
+	tb := startBroker(t, nil)
+	tb.createTopic("strict", 1, map[string]string{"min.insync.replicas": "2"})
+	c := tb.dial()
+	wantCode(t, "acks=all", c.produce("strict", acksAll, batchOf("a")).ErrorCode, protocol.ErrNotEnoughReplicas)
+	wantCode(t, "acks=1", c.produce("strict", acksLeader, batchOf("a")).ErrorCode, protocol.ErrNone)
+
+	all := startBroker(t, map[string]string{"min.insync.replicas": "2"})
+	all.createTopic("t", 1, nil)
+	all.createTopic("loose", 1, map[string]string{"min.insync.replicas": "1"})
+	c = all.dial()
+	wantCode(t, "the broker's default", c.produce("t", acksAll, batchOf("a")).ErrorCode, protocol.ErrNotEnoughReplicas)
+	wantCode(t, "the topic's own", c.produce("loose", acksAll, batchOf("a")).ErrorCode, protocol.ErrNone)
 }

@@ -211,7 +211,8 @@ func (b *Broker) openStore() (err error) {
 			return b.config.LogConfig(nil) // until the metadata says more
 		},
 		OnOffline: func(dir string, err error) {
-			b.logger.Error("log directory is offline: its partitions take no more records, reads go on", slog.String("dir", dir), slog.Any("error", err))
+			b.logger.Error("log directory is offline: its partitions take no more records, reads go on",
+				slog.String("dir", dir), slog.Any("error", err))
 		},
 	})
 	if err != nil {

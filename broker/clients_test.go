@@ -41,7 +41,9 @@ func roundTrip(t *testing.T, tb *testBroker, policy string) {
 	tb.createTopic("t", partitions, map[string]string{"fsync.policy": policy, "segment.bytes": "1048576"})
 	ctx, cancel := context.WithTimeout(t.Context(), testkit.Deadline)
 	defer cancel()
-	for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+	for _, codec := range []kgo.CompressionCodec{
+		kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(),
+	} {
 		client := tb.newClient(kgo.ProducerBatchCompression(codec), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		var wg sync.WaitGroup
 		for i := range each {

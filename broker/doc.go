@@ -17,13 +17,15 @@
 //
 // # Goroutines
 //
-// The package owns the worker pool (workers.go, started and stopped with the broker) and the timing wheel's
-// driver. Everything else runs on netpoll's loops, on the log directory's fsync goroutines (through log
+// The package owns two worker pools (workers.go: requests that may block, and record bytes that have to come from the
+// disk), the timing wheel's driver, the goroutine that deletes logs (topics.go) and the metrics server. They start and stop
+// with the broker. Everything else runs on netpoll's loops, on the log directory's fsync goroutines (through log
 // waiters) or on the cluster's goroutine (image changes).
 //
 // # Locks
 //
-// In this order, outermost first: fetchSession.mu -> fetchSessions.mu; delayedFetch.mu and
-// delayedProduce.mu are never held while calling an engine function that takes a lock, and never together;
-// connState.mu and workers.mu are leaves. No lock of this package is held while a response is sent.
+// fetchSession.mu is held while the session's partitions are looked at; under it come fetchSession.news and the engine's
+// waiter lists. All others are leaves: fetchSession.news, fetchSessions.mu, workers.mu, wakes.mu, parkedList.mu,
+// delayedProduce.mu, producerIDs.mu (held while a block is allocated, by workers only) and dispatcher.mu. No lock of
+// this package is held while a response is sent, nor by a log waiter's callback when it calls anything else.
 package broker

@@ -64,7 +64,8 @@ func (op *fetchOp) copySmallSpans(f *outFrame) {
 			f.copied = f.copied[:at+int(span.Len)]
 			if _, err := span.File.ReadAt(f.copied[at:], span.Pos); err != nil {
 				op.b.logger.Error("reading records failed", slog.String("topic", res.p.key.topic),
-					slog.Int("partition", int(res.p.key.partition)), slog.Int64("position", span.Pos), slog.Int64("bytes", span.Len), slog.Any("error", err))
+					slog.Int("partition", int(res.p.key.partition)), slog.Int64("position", span.Pos),
+					slog.Int64("bytes", span.Len), slog.Any("error", err))
 				f.copied = f.copied[:first]
 				res.read.Release()
 				res.read.Bytes, res.code = 0, protocol.ErrKafkaStorageError

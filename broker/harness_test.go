@@ -94,7 +94,8 @@ func (tb *testBroker) stop() {
 // createTopic creates a topic past the wire and waits for its logs.
 func (tb *testBroker) createTopic(name string, partitions int32, configs map[string]string) cluster.TopicID {
 	tb.t.Helper()
-	results, err := tb.node.CreateTopics(tb.t.Context(), []cluster.NewTopic{{Name: name, Partitions: partitions, ReplicationFactor: 1, Configs: configs}}, false)
+	topic := cluster.NewTopic{Name: name, Partitions: partitions, ReplicationFactor: 1, Configs: configs}
+	results, err := tb.node.CreateTopics(tb.t.Context(), []cluster.NewTopic{topic}, false)
 	if err == nil {
 		err = results[0].Err
 	}

@@ -78,3 +78,24 @@ func isInternalTopic(name string) bool {
 	}
 	return false
 }
+
+// minInsync is the broker's min.insync.replicas, as of an image: dynamic configuration changes with the image only.
+type minInsync struct {
+	image *cluster.Image
+	value int
+}
+
+// minInsyncReplicas is the topic's min.insync.replicas. It is asked for at every produce request with acks=all.
+func (b *Broker) minInsyncReplicas(topic *cluster.Topic) int {
+	const key = "min.insync.replicas"
+	if own, ok := topic.Configs.Values[key]; ok {
+		return int(parseInt(own))
+	}
+	image := b.node.Image()
+	if known := b.minInsync.Load(); known != nil && known.image == image {
+		return known.value
+	}
+	value := int(parseInt(b.config.TopicSetting(nil, key).Value))
+	b.minInsync.Store(&minInsync{image: image, value: value})
+	return value
+}

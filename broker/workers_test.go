@@ -23,7 +23,8 @@ func (*testTicket) Send(r netpoll.Response) {
 func (*testTicket) Skip() {}
 
 func testJob(w *workers, state *connState, body int, run func()) error {
-	return w.submit(state, job{h: handler{handle: func(*request, []byte) error { run(); return nil }}, r: &request{ticket: &testTicket{}}, body: make([]byte, body)})
+	h := handler{handle: func(*request, []byte) error { run(); return nil }}
+	return w.submit(state, job{h: h, r: &request{ticket: &testTicket{}}, body: make([]byte, body)})
 }
 
 func TestWorkersKeepOrderOfAConnection(t *testing.T) {
