@@ -16,7 +16,7 @@ const (
 	// writeBytesMax is how much one call may send, and how much a connection may be sent in a turn before it has to wait for the
 	// next, so that one reader of large files cannot hold the loop.
 	writeBytesMax = 1 << 20
-	// turnBytesMax ends a turn early, so that the memory of a turn stays small and responses leave soon.
+	// turnBytesMax ends a turn early, so that responses leave soon and the memory of a turn stays in the processor's cache.
 	turnBytesMax = 512 << 10
 	// eventsMax is how many ready connections one epoll_wait reports.
 	eventsMax = 256
@@ -394,7 +394,7 @@ func (s *epollSock) shut() {
 // an error or that both sides are closed.
 func (s *epollSock) read(failed bool) {
 	e, c := s.loop, s.conn
-	if (c.paused != 0 && c.lingerEnd == 0) || c.eof {
+	if (c.paused != 0 && c.lingerEnd == 0) || c.eof || s.resuming { // if frames wait for the next turn, epoll reports this again
 		if failed { // nobody will take our responses
 			e.close(c, s.pendingError())
 		}

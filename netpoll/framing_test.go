@@ -145,70 +145,75 @@ func TestIdleConnectionOwnsNoBuffer(t *testing.T) {
 	})
 }
 
-// Frames of all sizes in one stream, many connections, random cuts: nothing is lost, reordered or overwritten before OnTurn.
+// Frames of all sizes in one stream, many connections, random cuts, with pauses and without: nothing is lost, reordered or
+// overwritten before OnTurn.
 func TestFramesStayValidUntilTurn(t *testing.T) {
-	onBoth(t, func(t *testing.T, impl Impl) {
-		type held struct {
-			frame []byte
-			sum   uint32
-			tk    Ticket
+	onBoth(t, func(t *testing.T, impl Impl) { framesStayValid(t, Options{Impl: impl, Loops: 2}) })
+	onBoth(t, func(t *testing.T, impl Impl) { framesStayValid(t, Options{Impl: impl, Loops: 2, InflightMax: 3}) })
+}
+
+func framesStayValid(t *testing.T, o Options) {
+	type held struct {
+		frame []byte
+		sum   uint32
+		tk    Ticket
+	}
+	var turns [64][]held // by loop
+	r := newRecorder(t, nil)
+	r.onFrame = func(c Conn, tk Ticket, frame []byte) {
+		turns[c.Loop()] = append(turns[c.Loop()], held{frame, crc32.ChecksumIEEE(frame), tk})
+	}
+	r.onTurn = func(loop int) {
+		if len(turns[loop]) == 0 {
+			t.Errorf("OnTurn without a frame")
 		}
-		var turns [64][]held // by loop
-		r := newRecorder(t, nil)
-		r.onFrame = func(c Conn, tk Ticket, frame []byte) {
-			turns[c.Loop()] = append(turns[c.Loop()], held{frame, crc32.ChecksumIEEE(frame), tk})
-		}
-		r.onTurn = func(loop int) {
-			if len(turns[loop]) == 0 {
-				t.Errorf("OnTurn without a frame")
+		for _, h := range turns[loop] {
+			sum := crc32.ChecksumIEEE(h.frame)
+			if sum != h.sum {
+				t.Errorf("a frame of %d bytes changed before OnTurn", len(h.frame))
 			}
-			for _, h := range turns[loop] {
-				sum := crc32.ChecksumIEEE(h.frame)
-				if sum != h.sum {
-					t.Errorf("a frame of %d bytes changed before OnTurn", len(h.frame))
-				}
-				h.tk.Send(respond(fmt.Sprint(sum)))
-			}
-			turns[loop] = turns[loop][:0]
+			h.tk.Send(respond(fmt.Sprint(sum)))
 		}
-		s := startServer(t, Options{Impl: impl, Loops: 2, Handler: r})
-		seed := testkit.Seed(t, 1)
-		done := make(chan bool, 8)
-		for i := range 8 {
-			c := dial(t, s)
+		turns[loop] = turns[loop][:0]
+	}
+	o.Handler = r
+	s := startServer(t, o)
+	seed := testkit.Seed(t, 1)
+	done := make(chan bool, 8)
+	for i := range 8 {
+		c := dial(t, s)
+		go func() {
+			defer func() { done <- true }()
+			rnd := testkit.Rand(seed + uint64(i))
+			var stream []byte
+			var want []string
+			for range 60 {
+				p := testkit.Bytes(rnd, 1+randSize(rnd))
+				want = append(want, fmt.Sprint(crc32.ChecksumIEEE(p)))
+				stream = append(stream, framed(string(p))...)
+			}
 			go func() {
-				defer func() { done <- true }()
-				rnd := testkit.Rand(seed + uint64(i))
-				var stream []byte
-				var want []string
-				for range 60 {
-					p := testkit.Bytes(rnd, 1+randSize(rnd))
-					want = append(want, fmt.Sprint(crc32.ChecksumIEEE(p)))
-					stream = append(stream, framed(string(p))...)
-				}
-				go func() {
-					for len(stream) > 0 {
-						n := min(len(stream), 1+randSize(rnd))
-						if _, err := c.Write(stream[:n]); err != nil {
-							t.Errorf("write: %v", err)
-							return
-						}
-						stream = stream[n:]
-					}
-				}()
-				for _, w := range want {
-					head := make([]byte, 4+len(w))
-					if _, err := io.ReadFull(c, head); err != nil || string(head[4:]) != w {
-						t.Errorf("checksum %q (%v), want %q", head[4:], err, w)
+				for len(stream) > 0 {
+					n := min(len(stream), 1+randSize(rnd))
+					if _, err := c.Write(stream[:n]); err != nil {
+						t.Errorf("write: %v", err)
 						return
 					}
+					stream = stream[n:]
 				}
 			}()
-		}
-		for range 8 {
-			<-done
-		}
-	})
+			for _, w := range want {
+				head := make([]byte, 4+len(w))
+				if _, err := io.ReadFull(c, head); err != nil || string(head[4:]) != w {
+					t.Errorf("checksum %q (%v), want %q", head[4:], err, w)
+					return
+				}
+			}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
 }
 
 // randSize is spread over the sizes at which the code changes its ways.

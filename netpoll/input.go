@@ -84,8 +84,11 @@ func (in *input) drop(a *arena, b *budget) {
 }
 
 // windows says where to read next: own continues the partial frame, extra is arena memory for what follows it. ok is false if reading
-// must wait for the budget: new memory is needed. Filling a buffer that is already charged never waits.
+// must wait for the budget: new memory is needed. Filling a buffer that is already charged never waits. No whole frame waits.
 func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []byte, ok bool) {
+	if c.lingerEnd != 0 {
+		return nil, a.window(min(limit, peekBytes)), true // to be thrown away
+	}
 	if in.buf == nil {
 		if !b.admit(c) {
 			return nil, nil, false

@@ -237,5 +237,3 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	testkit.Eventually(t, what, cond)
 }
-
-func (c *conn) testSocket() socket { return c.sock }

@@ -244,10 +244,15 @@ func TestCloseWhileSendfileInFlight(t *testing.T) {
 		f := tempFile(t, pattern(32<<20))
 		for _, byHandler := range []bool{false, true} {
 			released := make(chan bool, 10)
-			r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) {
+			r := newRecorder(t, func(c Conn, tk Ticket, _ []byte) {
 				tk.Send(Response{
-					Parts:   []Part{{Bytes: []byte{2, 0, 0, 0}, File: FileRange{Fd: int(f.Fd()), Len: 32 << 20}}},
-					Release: func() { released <- true },
+					Parts: []Part{{Bytes: []byte{2, 0, 0, 0}, File: FileRange{Fd: int(f.Fd()), Len: 32 << 20}}},
+					Release: func() {
+						if sock, ok := c.(*conn).sock.(*goSock); ok && sock.writing {
+							t.Error("released while a write may use the file")
+						}
+						released <- true
+					},
 				})
 			})
 			s := startServer(t, Options{Impl: impl, Handler: r, OutputBytesMax: 1 << 30})
