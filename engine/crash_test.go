@@ -158,7 +158,11 @@ func (r *crashRun) run(steps int) {
 		case n < 17:
 			r.truncate()
 		case n < 18:
-			r.deleteRecords()
+			if r.rng.IntN(4) == 0 {
+				r.restart()
+			} else {
+				r.deleteRecords()
+			}
 		default:
 			s = r.reopen(s, n == 18)
 		}
@@ -259,6 +263,23 @@ func (r *crashRun) deleteRecords() {
 	m.Lock()
 	m.startLo = before
 	m.Unlock()
+}
+
+// restart replaces the whole log, as a follower does that lies outside the leader's offsets.
+func (r *crashRun) restart() {
+	m := &r.model
+	o := m.log.Offsets()
+	start := r.rng.Int64N(o.LogEnd + 10)
+	m.note("restart at %d", start)
+	m.Lock()
+	m.durableCap, m.written = 0, 0
+	m.startLo, m.startHi = 0, max(o.LogStart, start)
+	m.Unlock()
+	must(r.t, m.log.TruncateFullyAndStartAt(start))
+	m.Lock()
+	defer m.Unlock()
+	m.history, m.end, m.startLo, m.startHi = nil, start, start, start
+	m.durableCap, m.durable, m.written, m.seq = math.MaxInt64, start, start, 0
 }
 
 // reopen closes the store, cleanly or as kill -9 would, and opens it again.

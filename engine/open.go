@@ -88,6 +88,10 @@ func (l *Log) open() error {
 	if err := l.openEnd(&o, cfg); err != nil {
 		return err
 	}
+	if o.logEnd < o.logStart {
+		// The fault lies below the log start, so nothing can be read.
+		o.segs, o.logEnd = nil, o.logStart
+	}
 	l.epochs.truncateFromEnd(o.logEnd)
 	if o.logStart > 0 {
 		l.epochs.truncateFromStart(o.logStart)
@@ -223,7 +227,7 @@ func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
 	}
 	if l.start.clean {
 		end, err := l.openActive(o.segs[len(o.segs)-1])
-		if err == nil && end == l.start.recoveryPoint {
+		if err == nil && end == l.start.recoveryPoint && o.logStart <= end {
 			o.logEnd = end
 			return nil
 		}

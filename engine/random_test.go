@@ -103,10 +103,10 @@ func TestSameBytesUnderAnyConfiguration(t *testing.T) {
 func FuzzRecovery(f *testing.F) {
 	whole := append(testBatch(3, 50, 10), testBatch(2, 30, 20)...)
 	record.Batch(whole[len(testBatch(3, 50, 10)):]).SetBaseOffset(3)
-	f.Add(whole, []byte{}, []byte{}, int64(0), true)
-	f.Add(whole[:len(whole)-10], []byte{0, 0, 0, 4, 0, 0, 0, 200}, make([]byte, 12), int64(3), false)
-	f.Add([]byte{1, 2, 3}, make([]byte, 7), make([]byte, 13), int64(1), false)
-	f.Fuzz(func(t *testing.T, log, offsets, times []byte, point int64, known bool) {
+	f.Add(whole, []byte{}, []byte{}, int64(0), int64(0), true)
+	f.Add(whole[:len(whole)-10], []byte{0, 0, 0, 4, 0, 0, 0, 200}, make([]byte, 12), int64(3), int64(2), false)
+	f.Add([]byte{1, 2, 3}, make([]byte, 7), make([]byte, 13), int64(1), int64(9), false)
+	f.Fuzz(func(t *testing.T, log, offsets, times []byte, point, start int64, known bool) {
 		fsys := vfs.NewMem(vfs.MemOptions{})
 		s := openTestStore(t, testStoreOptions(fsys))
 		closeTestStore(t, s)
@@ -121,6 +121,10 @@ func FuzzRecovery(f *testing.F) {
 			must(t, writeOffsetCheckpoint(fsys, path, map[TopicPartition]int64{testTP: max(point, 0)}))
 		} else {
 			must(t, fsys.Remove(path))
+		}
+		must(t, writeOffsetCheckpoint(fsys, filepath.Join(testDir, logStartCheckpointName), map[TopicPartition]int64{testTP: max(start, 0)}))
+		if start%3 == 0 {
+			must(t, writeCleanShutdown(fsys, testDir, -1))
 		}
 		s = openTestStore(t, testStoreOptions(fsys))
 		defer s.crash()

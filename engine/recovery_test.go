@@ -149,6 +149,26 @@ func TestFaultAboveTheRecoveryPointTruncates(t *testing.T) {
 	}
 }
 
+// TestTornFieldsOutsideTheCRC: a crash may tear base offset or leader epoch off a batch that is otherwise whole.
+func TestTornFieldsOutsideTheCRC(t *testing.T) {
+	for name, pos := range map[string]int64{"base offset": record.PosBaseOffset + 7, "leader epoch": record.PosPartitionLeaderEpoch + 3} {
+		t.Run(name, func(t *testing.T) {
+			d := newDamagedLog(t)
+			path, at := d.find(t, 50)
+			corrupt(t, d.fsys, path, at+pos)
+			s, l := d.open(t)
+			defer closeTestStore(t, s)
+			must(t, l.Err())
+			if end := l.Offsets().LogEnd; end != 150 {
+				t.Fatalf("log end: got %d, want 150", end)
+			}
+			if epoch := l.LeaderEpoch(); epoch != 0 {
+				t.Fatalf("leader epoch: got %d, want 0", epoch)
+			}
+		})
+	}
+}
+
 func TestFaultBelowTheRecoveryPointIsCorruption(t *testing.T) {
 	// The batch at the recovery point's end is scanned because its index entry lies before it.
 	d := newDamagedLog(t)

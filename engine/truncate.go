@@ -209,6 +209,14 @@ func (l *Log) restart(offset int64) error {
 	if err := l.store.cleaner.cutBack(l.dir.path, l.tp, -1); err != nil {
 		return l.ioError(err)
 	}
+	if offset < l.off.load().LogStart {
+		// A lower log start with the old recovery point would look like a loss of what lies between.
+		l.recoveryCap.Store(offset)
+		defer l.recoveryCap.Store(noCap)
+		if err := l.dir.checkpoint(false); err != nil {
+			return err
+		}
+	}
 	// The checkpoints first: with a log start above everything, recovery takes what it finds for deleted.
 	l.restartAt.Store(offset)
 	defer l.restartAt.Store(-1)
