@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 
 	"github.com/weirmq/weir/record"
@@ -216,6 +217,9 @@ func (l *Log) stampLocked(p *appendPlan, logEnd int64, res *AppendResult) error 
 			next = p.batches[i].NextOffset()
 		}
 	} else {
+		if logEnd > math.MaxInt64-p.records {
+			return fmt.Errorf("%w: %s: no offsets left after %d", ErrOffsetOutOfRange, l.tp, logEnd)
+		}
 		epoch := p.o.LeaderEpoch
 		if epoch >= 0 && epoch < latest.Epoch {
 			return fmt.Errorf("%w: %s: got %d, the log has %d", ErrStaleLeaderEpoch, l.tp, epoch, latest.Epoch)
