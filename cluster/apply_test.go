@@ -137,10 +137,10 @@ func TestApplyDecides(t *testing.T) {
 		t.Helper()
 		_, res := Apply(base, r)
 		if want == nil && res.Err != nil {
-			t.Errorf("%#v: %v", r, res.Err)
+			t.Errorf("%T: %v", r, res.Err)
 		}
 		if want != nil {
-			wantErr(t, fmt.Sprintf("%#v", r), res.Err, want)
+			wantErr(t, fmt.Sprintf("%T", r), res.Err, want)
 		}
 	}
 	f(ErrConflict, &ClusterRecord{ID: "d"})

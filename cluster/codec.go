@@ -106,8 +106,10 @@ func appendNodes(dst []byte, nodes []int32) []byte {
 }
 
 // decodeRecords reads the payload of an entry. b is not kept.
-func decodeRecords(b []byte) ([]Record, error) {
-	d := newDecoder(b)
+func decodeRecords(b []byte) ([]Record, error) { return newDecoder(b).records() }
+
+// records reads a list of records to the end of the bytes.
+func (d *decoder) records() ([]Record, error) {
 	if v := d.byte("version"); d.err == nil && v != recordsVersion {
 		return nil, d.failf("version %d of the records, this build reads %d", v, recordsVersion)
 	}

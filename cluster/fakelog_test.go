@@ -28,6 +28,7 @@ type fakeLog struct {
 	broken   error
 	other    string
 	hold     chan struct{} // when set, appends wait for a value or its close
+	entered  chan struct{} // when set, gets a value when an append begins
 	trimmed  uint64
 	perEntry int64
 }
@@ -46,6 +47,9 @@ func (l *fakeLog) load(from uint64) ([]*raftpb.Entry, error) {
 }
 
 func (l *fakeLog) append(entries []*raftpb.Entry) (int64, error) {
+	if l.entered != nil {
+		l.entered <- struct{}{}
+	}
 	if l.hold != nil {
 		<-l.hold
 	}

@@ -278,6 +278,49 @@ func TestBrokenLogEndsChangesForGood(t *testing.T) {
 	}
 }
 
+func TestNothingIsWrittenAfterAFailure(t *testing.T) {
+	log := newFakeLog()
+	n := startFake(t, testOptions(t, newMem(t)), log)
+	log.hold, log.entered = make(chan struct{}), make(chan struct{}, 100)
+	done := make(chan error, 2)
+	submit := func() {
+		n.Submit([]Record{&ProducerIDsRecord{Count: 1}}, func(_ []Result, err error) { done <- err })
+	}
+	submit()
+	testkit.Closed(t, "the first append to begin", log.entered)
+	submit() // waits in the queue, and has woken the loop
+	log.set(func() { log.broken = errors.New("input/output error") })
+	close(log.hold)
+	for range 2 {
+		wantErr(t, "a proposal", testkit.Receive(t, "a proposal", done), ErrFailed)
+	}
+	n.Stop()
+	if again := len(log.entered); again > 0 {
+		t.Errorf("%d appends after the one that failed", again)
+	}
+}
+
+func TestMoreWaitsThanOneGroupHolds(t *testing.T) {
+	log := newFakeLog()
+	n := startFake(t, testOptions(t, newMem(t)), log)
+	log.hold = make(chan struct{})
+	const count = 40 // of 200 KiB each: two groups at least
+	done := make(chan error, count)
+	for i := range count {
+		r := &TopicRecord{Name: fmt.Sprint("t", i), ID: TopicID{1, byte(i)}, Assignments: [][]int32{{1}}, Configs: map[string]string{"k": strings.Repeat("v", 200<<10)}}
+		n.Submit([]Record{r}, func(_ []Result, err error) { done <- err })
+	}
+	close(log.hold)
+	for range count {
+		if err := testkit.Receive(t, "a proposal", done); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n.Image().TopicCount() != count {
+		t.Errorf("%d topics", n.Image().TopicCount())
+	}
+}
+
 func TestStopFailsWhatWaits(t *testing.T) {
 	log := newFakeLog()
 	n := startFake(t, testOptions(t, newMem(t)), log)
