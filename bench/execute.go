@@ -126,7 +126,7 @@ func (r *run) waitRead(ctx context.Context) {
 	}
 }
 
-// warmAgree is how much two windows of the warm-up may differ, as a share.
+// warmAgree is how much two windows of the warm-up may differ, as a share, where chance allows no more.
 const warmAgree = 0.03
 
 // warm waits for Warmup, then until two windows of a quarter of it (at least 0.5 s) agree, for as long again at most.
@@ -141,8 +141,10 @@ func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
 		a := r.snapshot(false)
 		col.wait(ctx, "warm-up", window)
 		b := r.snapshot(false)
-		rate := float64(b.progress()-a.progress()) / (float64(b.at-a.at) / 1e9)
-		if math.Abs(rate-last) <= warmAgree*math.Max(rate, last) {
+		n := float64(b.progress() - a.progress())
+		rate := n / (float64(b.at-a.at) / 1e9)
+		agree := math.Max(warmAgree, 4/math.Sqrt(n+1)) // random arrivals differ by the root of their number
+		if math.Abs(rate-last) <= agree*math.Max(rate, last) {
 			return
 		}
 		last = rate
