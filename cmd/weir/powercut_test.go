@@ -65,11 +65,13 @@ func (d *cutDisk) cut() {
 // again mounts the disk after a cut; the file system replays its journal.
 func (d *cutDisk) again() {
 	d.t.Helper()
-	for range 100 { // the killed process may hold it for a moment
-		if exec.Command("umount", d.mount).Run() == nil {
-			break
+	var out []byte
+	err := errors.New("not tried")
+	for deadline := time.Now().Add(2 * time.Minute); err != nil; time.Sleep(50 * time.Millisecond) { // the kernel may hold it for a while
+		if time.Now().After(deadline) {
+			d.t.Fatalf("unmounting after the cut: %v: %s", err, out)
 		}
-		time.Sleep(50 * time.Millisecond)
+		out, err = exec.Command("umount", d.mount).CombinedOutput()
 	}
 	if out, err := exec.Command("mount", "-o", "loop", d.image, d.mount).CombinedOutput(); err != nil {
 		d.t.Fatalf("mounting after the cut: %v: %s", err, out)
