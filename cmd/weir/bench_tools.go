@@ -55,9 +55,10 @@ func newBenchListCmd() *cobra.Command {
 
 func newBenchFieldsCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "fields",
-		Short: "List the fields of a profile with their defaults",
-		Args:  cobra.NoArgs,
+		Use:     "fields",
+		Short:   "List the fields of a profile with their defaults",
+		Example: "  weir bench fields",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s := bench.Spec{Conns: 2, Acks: -1}
 			s.EnsureDefaults()
