@@ -45,6 +45,7 @@ type epollLoop struct {
 
 	slots   []epollSlot
 	unused  []uint32     // free slots
+	warming int          // sockets that wait for cold file ranges
 	delayed []*epollSock // that were cut off by writeBytesMax
 	resumed []*epollSock // with frames that were read earlier
 
@@ -156,7 +157,7 @@ func (e *epollLoop) run(lock bool) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 	}
-	for !e.quit {
+	for !e.quit || e.warming > 0 {
 		if e.next == e.count {
 			e.wait()
 		}
@@ -309,9 +310,11 @@ type epollSock struct {
 	slot     uint32
 	events   uint32 // what epoll watches
 	wantRead bool
-	blocked  bool // the kernel's buffer is full: wait for EPOLLOUT
-	delayed  bool // in loop.delayed
-	resuming bool // in loop.resumed
+	blocked  bool      // the kernel's buffer is full: wait for EPOLLOUT
+	delayed  bool      // in loop.delayed
+	warm     FileRange // was read last, and is not asked for again
+	warming  bool      // the next file range is read into the page cache by another goroutine
+	resuming bool      // in loop.resumed
 
 	queued    atomic.Bool // in the inbox
 	inboxNext *epollSock
@@ -387,7 +390,9 @@ func (s *epollSock) shut() {
 	e.slots[s.slot].sock = nil
 	e.unused = append(e.unused, s.slot)
 	s.conn.in.drop(&e.arena, &e.srv.budget)
-	e.dropOutput(s.conn)
+	if !s.warming { // otherwise the file is in use, and warmed does it
+		e.dropOutput(s.conn)
+	}
 }
 
 // read reads once, or as long as whole windows are filled within the budget of a turn. failed says that epoll reported
@@ -445,7 +450,7 @@ func (s *epollSock) pendingError() error {
 // flush implements socket: it writes what is ready, up to writeBytesMax.
 func (s *epollSock) flush() {
 	e, c := s.loop, s.conn
-	if s.blocked || s.delayed {
+	if s.blocked || s.delayed || s.warming {
 		return
 	}
 	for budget := writeBytesMax; ; {
@@ -461,6 +466,10 @@ func (s *epollSock) flush() {
 				break
 			}
 			continue
+		}
+		if ch.file.Len > 0 && ch.file != s.warm && e.srv.cold.cold(ch.file) {
+			s.warmUp(ch.file)
+			break
 		}
 		n, errno := e.send(s.fd, ch)
 		clear(ch.iovs) // do not keep the responses alive
@@ -481,6 +490,27 @@ func (s *epollSock) flush() {
 		c.out.advance(int64(n), e.retire)
 	}
 	s.watch()
+}
+
+// warmUp has f read by another goroutine; flush goes on after that.
+func (s *epollSock) warmUp(f FileRange) {
+	e := s.loop
+	s.warming = true
+	e.warming++
+	e.stats.coldReads.Add(1)
+	e.srv.cold.warm(f, func() { e.post(func(*loop) { s.warmed(f) }) })
+}
+
+// warmed ends warmUp.
+func (s *epollSock) warmed(f FileRange) {
+	s.warming = false
+	s.loop.warming--
+	s.warm = f
+	if s.conn.closed {
+		s.loop.dropOutput(s.conn)
+		return
+	}
+	s.loop.process(s.conn)
 }
 
 // send makes the system call for a chunk.

@@ -178,16 +178,17 @@ func framesStayValid(t *testing.T, o Options) {
 	}
 	o.Handler = r
 	s := startServer(t, o)
+	const clients = 5
 	seed := testkit.Seed(t, 1)
-	done := make(chan bool, 8)
-	for i := range 8 {
+	done := make(chan bool, clients)
+	for i := range clients {
 		c := dial(t, s)
 		go func() {
 			defer func() { done <- true }()
 			rnd := testkit.Rand(seed + uint64(i))
 			var stream []byte
 			var want []string
-			for range 60 {
+			for range 40 {
 				p := testkit.Bytes(rnd, 1+randSize(rnd))
 				want = append(want, fmt.Sprint(crc32.ChecksumIEEE(p)))
 				stream = append(stream, framed(string(p))...)
@@ -211,7 +212,7 @@ func framesStayValid(t *testing.T, o Options) {
 			}
 		}()
 	}
-	for range 8 {
+	for range clients {
 		<-done
 	}
 }

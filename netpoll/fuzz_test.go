@@ -54,6 +54,7 @@ func FuzzFraming(f *testing.F) {
 	f.Add([]byte("\xff\xff\xff\xff"), []byte{}, uint8(0))
 	f.Add(bytes.Repeat(append([]byte{0, 0, 1, 0}, make([]byte, 256)...), 20), []byte{7, 255, 1}, uint8(3))
 	f.Add(append([]byte{0, 3, 0, 0}, make([]byte, 5<<16)...), []byte{255, 255, 3}, uint8(0))
+	pool := &bufferPool{}
 	f.Fuzz(func(t *testing.T, stream, cuts []byte, muteAfter uint8) {
 		const frameMax = 1 << 18
 		h := &frameLog{muteAfter: int(muteAfter)}
@@ -69,7 +70,7 @@ func FuzzFraming(f *testing.F) {
 		sock := &nullSocket{}
 		c := &conn{loop: l, sock: sock, heapIndex: -1}
 		c.in.frameMax = prefixBytes + frameMax
-		a := &arena{pool: &s.pool, wanted: readBytesMax, keep: true}
+		a := &arena{pool: pool, wanted: readBytesMax, keep: true}
 		l.open(c)
 		endTurn := func() {
 			l.endFrames()
@@ -128,6 +129,8 @@ func FuzzFraming(f *testing.F) {
 			t.Fatalf("closed: %v, shut %d times", c.closed, sock.shuts)
 		}
 		c.in.drop(a, &s.budget)
+		a.keep = false
+		a.reset()
 		if used := s.budget.used.Load(); used != 0 {
 			t.Fatalf("%d bytes are still charged", used)
 		}

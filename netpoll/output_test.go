@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weirmq/weir/internal/testkit"
 )
 
@@ -213,6 +215,82 @@ func TestSendfile(t *testing.T) {
 	})
 }
 
+// Ranges that are not in memory are read by others; the loop serves its other connections meanwhile, and a connection that closes
+// keeps its file until the reader has finished.
+func TestColdFileRanges(t *testing.T) {
+	data := pattern(3<<20 + 5)
+	f := tempFile(t, data)
+	var released atomic.Int64
+	r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
+		if string(frame) == "ping" {
+			tk.Send(respond("pong"))
+			return
+		}
+		tk.Send(Response{
+			Parts: []Part{{Bytes: binary.BigEndian.AppendUint32(nil, uint32(len(data)+3)),
+				File: FileRange{Fd: int(f.Fd()), Len: int64(len(data))}}, {Bytes: []byte("end")}},
+			Release: func() { released.Add(1) },
+		})
+	})
+	s := startServer(t, Options{Impl: ImplEpoll, Loops: 1, Handler: r})
+	var asked atomic.Int64
+	onLoop(s, func(*epollLoop) {
+		s.cold.override = func(FileRange) bool { asked.Add(1); return true }
+	})
+	for range coldReadersMax { // so that nothing is read before the test allows it
+		s.cold.slots <- struct{}{}
+	}
+	c, gone, other := dial(t, s), dial(t, s), dial(t, s)
+	c.send("cold")
+	gone.send("cold", "cold")
+	eventually(t, "both are noticed", func() bool { return s.Stats().ColdReads == 2 })
+	other.send("ping")
+	other.expect("pong")
+	_ = gone.Close()
+	if err := r.nextClose(); err == nil {
+		t.Error("closed without an error")
+	}
+	if released.Load() != 0 {
+		t.Error("a file was released while it is being read")
+	}
+	for range coldReadersMax {
+		<-s.cold.slots
+	}
+	c.expect(string(data) + "end")
+	eventually(t, "all responses are released", func() bool { return released.Load() == 3 })
+	if got := asked.Load(); got != s.Stats().ColdReads {
+		t.Errorf("asked %d times about %d reads: a range was asked for again after it had been read", got, s.Stats().ColdReads)
+	}
+}
+
+// The kernel's answer about the page cache.
+func TestColdProbe(t *testing.T) {
+	r := newColdReader(&bufferPool{})
+	data := pattern(2<<20 + 100)
+	f := tempFile(t, data)
+	whole := FileRange{Fd: int(f.Fd()), Pos: 5000, Len: int64(len(data)) - 5000}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	r.warm(whole, func() { close(done) })
+	testkit.Closed(t, "the range is read", done)
+	for _, noStat := range []bool{false, true} {
+		r.noStat.Store(noStat)
+		if r.cold(whole) {
+			t.Errorf("a range that has just been read is cold (cachestat missing: %v)", noStat)
+		}
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		t.Fatal(err)
+	}
+	r.noStat.Store(false)
+	t.Logf("cold after FADV_DONTNEED: %v (the file system may refuse to forget)", r.cold(whole))
+	if r.cold(FileRange{Fd: -1, Len: 10}) {
+		t.Error("a bad descriptor is cold")
+	}
+}
+
 func TestFileShorterThanRange(t *testing.T) {
 	onBoth(t, func(t *testing.T, impl Impl) {
 		f := tempFile(t, make([]byte, 1000))
@@ -365,10 +443,8 @@ func TestOutputGoesOnUnderInput(t *testing.T) {
 				}
 			}
 		}
-		for range 3 {
-			c := dial(t, s)
-			wg.Go(func() { flood(c) })
-		}
+		noisy := dial(t, s)
+		wg.Go(func() { flood(noisy) })
 		c := dial(t, s)
 		c.send("big", "noise", "big")
 		c.expect(payload, payload)

@@ -15,6 +15,7 @@ type Server struct {
 	epoch  time.Time // nanos counts from here
 	pool   bufferPool
 	budget budget
+	cold   *coldReader
 	accept *acceptor
 	loops  []*loop
 	runner runner
@@ -44,6 +45,7 @@ func Start(o Options) (*Server, error) {
 	}
 	s := &Server{opts: o, epoch: o.Clock.Now(), drained: make(chan struct{})}
 	s.epoch = s.epoch.Add(-1) // so that nanos is never 0, which means "none"
+	s.cold = newColdReader(&s.pool)
 	s.budget.limit = o.BufferBudget
 	s.open.Store(1)
 	for n := range o.Loops {

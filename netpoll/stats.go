@@ -17,6 +17,7 @@ type Stats struct {
 	Reads         int64 // system calls that read data from sockets
 	Writes        int64 // system calls that wrote bytes from memory, one for each coalesced group of responses
 	Sendfiles     int64 // system calls that sent from files
+	ColdReads     int64 // file ranges that were not in memory and were read by another goroutine first (ImplEpoll)
 	Turns         int64 // turns with at least one frame
 	Wakeups       int64 // wake-ups of a sleeping loop by other goroutines (ImplEpoll)
 	BufferBytes   int64 // bytes charged to Options.BufferBudget now
@@ -29,7 +30,7 @@ type Stats struct {
 // counters are the part of Stats that loops count, each its own.
 type counters struct {
 	closed, bytesIn, bytesOut, fileBytesOut, framesIn, framesOut atomic.Int64
-	reads, writes, sendfiles, turns, wakeups                     atomic.Int64
+	reads, writes, sendfiles, coldReads, turns, wakeups          atomic.Int64
 	budgetPauses, outputPauses, idleCloses, frameTimeouts        atomic.Int64
 }
 
@@ -53,6 +54,7 @@ func (s *Server) Stats() Stats {
 		st.Reads += c.reads.Load()
 		st.Writes += c.writes.Load()
 		st.Sendfiles += c.sendfiles.Load()
+		st.ColdReads += c.coldReads.Load()
 		st.Turns += c.turns.Load()
 		st.Wakeups += c.wakeups.Load()
 		st.BudgetPauses += c.budgetPauses.Load()
