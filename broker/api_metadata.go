@@ -11,8 +11,8 @@ import (
 //
 // Tells the brokers, this one as the controller, and the topics asked for by name, or from v12 on by id (KIP-516). A null list asks
 // for all topics, and so does an empty one in v0; from v1 on an empty list asks for none. A topic that nobody has is
-// created when the request allows it (always before v4) and auto.create.topics.enable is true: unlike Kafka, which answers first and
-// creates later, the answer holds the new topic. Otherwise it is UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION or
+// created when the request allows it (always before v4), auto.create.topics.enable is true and it is none of the broker's own:
+// unlike Kafka, which answers first and creates later, the answer holds the new topic. Otherwise it is UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION or
 // UNKNOWN_TOPIC_ID. A name is answered once, however often it is asked for. Ids or null names in v10 and v11, whose fields exist but
 // whose meaning came with v12, are INVALID_REQUEST, as in Kafka.
 //
@@ -69,7 +69,10 @@ func (b *Broker) metadataTopics(r *request, req *kmsg.MetadataRequest) []kmsg.Me
 	var missing []string
 	for i := range req.Topics {
 		t := &req.Topics[i]
-		if t.TopicID == [16]byte{} && t.Topic != nil && image.Topic(*t.Topic) == nil && cluster.CheckTopicName(*t.Topic) == nil {
+		if t.TopicID != [16]byte{} || t.Topic == nil || isInternalTopic(*t.Topic) {
+			continue
+		}
+		if image.Topic(*t.Topic) == nil && cluster.CheckTopicName(*t.Topic) == nil {
 			missing = append(missing, *t.Topic)
 		}
 	}

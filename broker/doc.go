@@ -5,7 +5,7 @@
 //
 // netpoll hands every whole frame to dispatcher.OnFrame on the connection's loop. The dispatch table
 // (dispatch.go) finds the handler by API key, decodes the body and runs the handler: in place for the short
-// ones (Produce, Fetch, ApiVersions, Metadata), on the worker pool for those that may block (admin
+// ones (Produce, Fetch, ApiVersions), on the worker pool for those that may block (admin
 // requests, ListOffsets, DeleteRecords). A handler answers exactly once through its request (request.go);
 // the netpoll ticket taken at the frame's arrival keeps the responses of a connection in request order.
 //

@@ -140,6 +140,9 @@ func TestMetadataCreatesTopicsWhenAskedAndAllowed(t *testing.T) {
 	wantCode(t, "the first", resp.Topics[0].ErrorCode, protocol.ErrNone)
 	wantCode(t, "the second", resp.Topics[1].ErrorCode, protocol.ErrInvalidTopicException)
 
+	resp = c.request(metadataRequest(true, "__consumer_offsets"), 12).(*kmsg.MetadataResponse)
+	wantCode(t, "an internal topic", resp.Topics[0].ErrorCode, protocol.ErrUnknownTopicOrPartition)
+
 	off := startBroker(t, map[string]string{"auto.create.topics.enable": "false"})
 	resp = off.dial().request(metadataRequest(true, "a"), 1).(*kmsg.MetadataResponse)
 	wantCode(t, "switched off", resp.Topics[0].ErrorCode, protocol.ErrUnknownTopicOrPartition)
