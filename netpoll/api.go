@@ -55,7 +55,8 @@ type Response struct {
 	// Parts are written in order. The slice and the bytes belong to the server until Release is called.
 	Parts []Part
 	// Release, if not nil, is called exactly once, after the last byte was given to the kernel or the response was dropped.
-	// It runs on the connection's loop or, after the server stopped, on the goroutine that called Send. It must not block.
+	// It runs on the connection's loop or, if the connection has closed already, on the goroutine that calls Send. It must not
+	// block.
 	Release func()
 }
 

@@ -17,6 +17,8 @@
 // until OnTurn has returned; a handler that wants them longer copies them. Reads are level-triggered and budgeted,
 // so one busy connection cannot hold a loop: what is left is read in the next turn.
 //
+// Nothing in a loop waits: a file range that is not in the page cache is read by another goroutine before it is sent.
+//
 // # Order
 //
 // Every frame comes with a Ticket. Tickets may be completed in any order, at any time, by any goroutine;
@@ -31,7 +33,15 @@
 //
 // # Goroutines and locks
 //
-// One acceptor (owner: Server), Options.Loops loop goroutines (ImplEpoll), or two goroutines per connection (ImplGo).
+// One acceptor (owner: Server), Options.Loops loop goroutines (ImplEpoll), or two goroutines per connection (ImplGo); one short-lived
+// goroutine for each connection that waits for a cold file range. Server.Stop waits for all of them.
 // Connection state is owned by its loop; in ImplGo a loop is a mutex, so OnFrame and OnTurn of one loop number
-// never run at the same time in either implementation. Handler callbacks run with no other lock held.
+// never run at the same time in either implementation. Handler callbacks run with no other lock held. Leaf locks, never held
+// across a callback: the loop's list of posted functions, the budget's waiters, the acceptor's counts.
+//
+// # Files
+//
+// server.go starts and stops; accept.go is the acceptor; loop.go, conn.go, input.go, ticket.go and deadlines.go are the state machine
+// that both implementations share, without system calls; epoll.go and goimpl.go run it; cold.go, budget.go, buffers.go and
+// sys.go serve them.
 package netpoll

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/weirmq/weir/internal/testkit"
 )
@@ -143,6 +144,9 @@ func TestIdleConnectionOwnsNoBuffer(t *testing.T) {
 		c.send("again")
 		c.expect("again")
 	})
+	if got := unsafe.Sizeof(conn{}) + unsafe.Sizeof(epollSock{}); got > 512 {
+		t.Errorf("an idle connection takes %d bytes, want at most 512", got)
+	}
 }
 
 // Frames of all sizes in one stream, many connections, random cuts, with pauses and without: nothing is lost, reordered or

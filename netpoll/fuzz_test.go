@@ -45,6 +45,83 @@ func (h *frameLog) OnTurn(int) {
 }
 func (h *frameLog) OnClose(_ Conn, err error) { h.err = err }
 
+// framer is a loop with one connection and no network.
+type framer struct {
+	s    *Server
+	l    *loop
+	c    *conn
+	a    *arena
+	sock *nullSocket
+}
+
+func newFramer(h Handler, frameMax int, pool *bufferPool) *framer {
+	s := &Server{opts: Options{Handler: h, FrameBytesMax: frameMax, Clock: clock.Real(), Logger: slog.New(slog.DiscardHandler)}}
+	s.opts.EnsureDefaults()
+	s.epoch = s.opts.Clock.Now()
+	s.drained = make(chan struct{})
+	s.budget.limit = 1 << 40
+	s.accept = &acceptor{srv: s}
+	s.accept.mu.perIP = map[netip.Addr]int{}
+	s.open.Store(2)
+	f := &framer{s: s, l: newLoop(s, 0), sock: &nullSocket{}}
+	f.c = &conn{loop: f.l, sock: f.sock, heapIndex: -1}
+	f.c.in.frameMax = prefixBytes + frameMax
+	f.a = &arena{pool: pool, wanted: readBytesMax, keep: true}
+	f.l.open(f.c)
+	return f
+}
+
+func (f *framer) endTurn() {
+	f.l.endFrames()
+	f.a.reset()
+	for f.c.out.head != nil { // nobody answers
+		f.c.out.pop()
+	}
+	f.l.settle(f.c)
+}
+
+// resume ends pauses and delivers what waits, as the sockets do.
+func (f *framer) resume() {
+	for !f.c.closed && f.c.muteUntil.Load() != 0 {
+		f.c.muteUntil.Store(0)
+		f.l.settle(f.c)
+		f.l.deliverWaiting(f.c, f.a)
+		f.endTurn()
+	}
+}
+
+// feed gives the connection a stream in pieces whose sizes cuts decides.
+func (f *framer) feed(t *testing.T, stream, cuts []byte) {
+	arrived := 0
+	for i, rest := 0, stream; len(rest) > 0 && !f.c.closed; i++ {
+		own, extra, ok := f.c.in.windows(f.c, f.a, &f.s.budget, readBytesMax)
+		if !ok || len(own)+len(extra) == 0 {
+			t.Fatal("no window to read into")
+		}
+		n := len(own) + len(extra)
+		if len(cuts) > 0 {
+			n = min(n, 1+int(cuts[i%len(cuts)])*int(cuts[i%len(cuts)]))
+		}
+		n = min(n, len(rest))
+		copy(extra, rest[min(n, copy(own, rest[:n])):n])
+		rest = rest[n:]
+		arrived += n
+		f.l.received(f.c, own, extra, n, f.a)
+		if !f.c.closed {
+			f.l.settle(f.c)
+		}
+		f.endTurn()
+		f.resume()
+		limit := 6*arrived + 2*bufferBytesMin
+		if f.c.in.hint > 0 {
+			limit += 6 * hintBytesMax
+		}
+		if len(f.c.in.buf) > limit {
+			t.Fatalf("a buffer of %d bytes after %d bytes have arrived", len(f.c.in.buf), arrived)
+		}
+	}
+}
+
 // FuzzFraming cuts a stream at places that the input chooses, with pauses, and compares the frames with those of a parser that has the
 // whole stream at once. Memory has to stay in proportion to what has arrived.
 func FuzzFraming(f *testing.F) {
@@ -58,60 +135,8 @@ func FuzzFraming(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream, cuts []byte, muteAfter uint8) {
 		const frameMax = 1 << 18
 		h := &frameLog{muteAfter: int(muteAfter)}
-		s := &Server{opts: Options{Handler: h, FrameBytesMax: frameMax, Clock: clock.Real(), Logger: slog.New(slog.DiscardHandler)}}
-		s.opts.EnsureDefaults()
-		s.epoch = s.opts.Clock.Now()
-		s.drained = make(chan struct{})
-		s.budget.limit = 1 << 40
-		s.accept = &acceptor{srv: s}
-		s.accept.mu.perIP = map[netip.Addr]int{}
-		s.open.Store(2)
-		l := newLoop(s, 0)
-		sock := &nullSocket{}
-		c := &conn{loop: l, sock: sock, heapIndex: -1}
-		c.in.frameMax = prefixBytes + frameMax
-		a := &arena{pool: pool, wanted: readBytesMax, keep: true}
-		l.open(c)
-		endTurn := func() {
-			l.endFrames()
-			a.reset()
-			for c.out.head != nil { // nobody answers
-				c.out.pop()
-			}
-			l.settle(c)
-		}
-		resume := func() { // end pauses and deliver what waits, as the sockets do
-			for !c.closed && c.muteUntil.Load() != 0 {
-				c.muteUntil.Store(0)
-				l.settle(c)
-				l.deliverWaiting(c, a)
-				endTurn()
-			}
-		}
-		arrived := 0
-		for i, rest := 0, stream; len(rest) > 0 && !c.closed; i++ {
-			own, extra, ok := c.in.windows(c, a, &s.budget, readBytesMax)
-			if !ok || len(own)+len(extra) == 0 {
-				t.Fatal("no window to read into")
-			}
-			n := len(own) + len(extra)
-			if len(cuts) > 0 {
-				n = min(n, 1+int(cuts[i%len(cuts)])*int(cuts[i%len(cuts)]))
-			}
-			n = min(n, len(rest))
-			copy(extra, rest[min(n, copy(own, rest[:n])):n])
-			rest = rest[n:]
-			arrived += n
-			l.received(c, own, extra, n, a)
-			if !c.closed {
-				l.settle(c)
-			}
-			endTurn()
-			resume()
-			if limit := 6*(arrived+hintBytesMax*boolInt(c.in.hint > 0)) + 2*bufferBytesMin; len(c.in.buf) > limit {
-				t.Fatalf("a buffer of %d bytes after %d bytes have arrived", len(c.in.buf), arrived)
-			}
-		}
+		fr := newFramer(h, frameMax, pool)
+		fr.feed(t, stream, cuts)
 		want, err := parseAll(stream, frameMax)
 		if len(want) != len(h.frames) {
 			t.Fatalf("%d frames, want %d", len(h.frames), len(want))
@@ -125,23 +150,16 @@ func FuzzFraming(f *testing.F) {
 		if errors.As(h.err, &size) != (err != nil) || (err != nil && *size != *err) {
 			t.Fatalf("closed with %v, want %v", h.err, err)
 		}
-		if c.closed != (sock.shuts == 1) {
-			t.Fatalf("closed: %v, shut %d times", c.closed, sock.shuts)
+		if fr.c.closed != (fr.sock.shuts == 1) {
+			t.Fatalf("closed: %v, shut %d times", fr.c.closed, fr.sock.shuts)
 		}
-		c.in.drop(a, &s.budget)
-		a.keep = false
-		a.reset()
-		if used := s.budget.used.Load(); used != 0 {
+		fr.c.in.drop(fr.a, &fr.s.budget)
+		fr.a.keep = false
+		fr.a.reset()
+		if used := fr.s.budget.used.Load(); used != 0 {
 			t.Fatalf("%d bytes are still charged", used)
 		}
 	})
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // parseAll is the obvious way to cut a stream into frames.

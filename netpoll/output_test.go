@@ -52,17 +52,7 @@ func TestResponseOrder(t *testing.T) {
 			wg.Go(func() {
 				rnd := testkit.Rand(seed + uint64(w))
 				for j := range jobs {
-					batch := []job{j}
-					for more := true; more && len(batch) < 20; {
-						select {
-						case j, ok := <-jobs:
-							if more = ok; ok {
-								batch = append(batch, j)
-							}
-						default:
-							more = false
-						}
-					}
+					batch := takeUpTo(20, j, jobs)
 					rnd.Shuffle(len(batch), func(a, b int) { batch[a], batch[b] = batch[b], batch[a] })
 					for _, j := range batch {
 						finish(j)
@@ -92,6 +82,23 @@ func TestResponseOrder(t *testing.T) {
 		wg.Wait()
 		eventually(t, "all responses are released once", func() bool { return releases.Load() == int64(sent) })
 	})
+}
+
+// takeUpTo returns first and what else ch has at once, up to n values.
+func takeUpTo[T any](n int, first T, ch <-chan T) []T {
+	got := []T{first}
+	for len(got) < n {
+		select {
+		case v, ok := <-ch:
+			if !ok {
+				return got
+			}
+			got = append(got, v)
+		default:
+			return got
+		}
+	}
+	return got
 }
 
 // Responses of one turn leave in few system calls.
