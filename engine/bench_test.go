@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/weirmq/weir/ioqueue"
@@ -96,6 +97,48 @@ func BenchmarkRead(b *testing.B) {
 		b.ReportAllocs()
 		for i := int64(0); b.Loop(); i++ {
 			read(b, i*7919%end)
+		}
+	})
+}
+
+// BenchmarkStart opens a store of 10,000 partitions after a clean stop and after a kill, and reports the memory of an idle partition.
+func BenchmarkStart(b *testing.B) {
+	const partitions = 10_000
+	o := testStoreOptions(vfs.OS())
+	o.Dirs = []string{b.TempDir()}
+	s := openTestStore(b, o)
+	for i := range int32(partitions) {
+		l := createTestLog(b, s, TopicPartition{"t", i}, LogConfig{Fsync: ioqueue.PolicyNever})
+		mustAppend(b, l, testBatch(1, 100, 1))
+	}
+	closeTestStore(b, s)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	b.Run("clean", func(b *testing.B) {
+		before := heap()
+		for b.Loop() {
+			s := openTestStore(b, o)
+			b.StopTimer()
+			b.ReportMetric(float64(heap()-before)/partitions, "B/partition")
+			closeTestStore(b, s)
+			b.StartTimer()
+		}
+	})
+	b.Run("unclean", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			if err := removeCleanShutdown(o.FS, o.Dirs[0]); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			s := openTestStore(b, o)
+			b.StopTimer()
+			closeTestStore(b, s)
+			b.StartTimer()
 		}
 	})
 }

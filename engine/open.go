@@ -64,7 +64,9 @@ type opened struct {
 	gaps       bool
 	// fault is corruption at logEnd: what lies below can be read.
 	fault error
-	// dirty: bytes were scanned or cut that may not be durable yet.
+	// scanned: recovery looked at the log, and did not take a clean stop's word for its end.
+	scanned bool
+	// dirty: files were cut or removed, not durably.
 	dirty bool
 }
 
@@ -433,8 +435,7 @@ func (l *Log) begin(o *opened, cfg *LogConfig) error {
 	}
 	l.off.reset(v)
 	l.mu.snapshotAt = 0
-	if o.dirty && o.fault == nil {
-		// A killed process leaves bytes in the page cache that a later power cut would take; they were just read as good.
+	if o.fault == nil {
 		if err := l.settleRecovered(o); err != nil {
 			return err
 		}

@@ -100,6 +100,50 @@ func TestSameBytesUnderAnyConfiguration(t *testing.T) {
 	}
 }
 
+// TestInspectFindsNothingWrong verifies all files of logs that were closed, and of logs that were killed and recovered: the checks are
+// those of Kafka's DumpLogSegments and more.
+func TestInspectFindsNothingWrong(t *testing.T) {
+	seed := testkit.Seed(t, uint64(time.Now().UnixNano()))
+	for run := range uint64(8) {
+		rng := testkit.Rand(seed + run)
+		cfg := randomConfig(rng)
+		fsys := vfs.NewMem(vfs.MemOptions{})
+		s := openTestStore(t, testStoreOptions(fsys))
+		l := createTestLog(t, s, testTP, cfg)
+		seq := int32(0)
+		for range 150 {
+			ts := int64(rng.IntN(500))
+			switch rng.IntN(4) {
+			case 0:
+				mustAppend(t, l, producerTestBatch(5, 0, seq, true))
+				seq++
+			case 1:
+				_, err := l.Append(record.AppendEndTxnMarker(nil, record.EndTxnMarker{Commit: rng.IntN(2) == 0, ProducerID: 5, TimestampMs: ts}),
+					AppendOptions{Origin: OriginInternal})
+				must(t, err)
+			default:
+				mustAppend(t, l, testBatch(1+rng.IntN(4), rng.IntN(200), ts))
+			}
+			if rng.IntN(60) == 0 {
+				s.crash()
+				s = openTestStore(t, testStoreOptions(fsys))
+				l = createTestLog(t, s, testTP, cfg)
+			}
+		}
+		closeTestStore(t, s)
+		reports, err := Inspect(fsys, testDir, InspectOptions{})
+		must(t, err)
+		if len(reports) < 6 {
+			t.Fatalf("%d files inspected", len(reports))
+		}
+		for _, r := range reports {
+			if r.Fault != nil {
+				t.Errorf("seed %d run %d: %s: %v", seed, run, r.Path, r.Fault)
+			}
+		}
+	}
+}
+
 // FuzzRecovery starts from arbitrary bytes: nothing panics, and what is read afterwards is whole batches.
 func FuzzRecovery(f *testing.F) {
 	whole := append(testBatch(3, 50, 10), testBatch(2, 30, 20)...)

@@ -111,7 +111,8 @@ func (l *Log) recover(o *opened, cfg *LogConfig) error {
 			first = i
 		}
 	}
-	o.logEnd, o.dirty, o.reindexFrom = o.segs[first].base, true, min(o.reindexFrom, point)
+	o.scanned = true
+	o.logEnd, o.reindexFrom = o.segs[first].base, min(o.reindexFrom, point)
 	o.lastEpoch, o.gaps = epochUnseen, cfg.Cleanup&CleanupCompact != 0
 	o.epochs = l.epochs.load()
 	if len(o.epochs) == 0 && l.start.recoveryPoint > 0 {
@@ -400,7 +401,7 @@ func (l *Log) cutRecovered(o *opened, i int, at int64, fault error) error {
 	}
 	s.size.Store(at)
 	s.sealed.Store(false)
-	o.segs = o.segs[:i+1]
+	o.segs, o.dirty = o.segs[:i+1], true
 	l.store.log.Warn("unclean stop: log truncated", "partition", l.tp.String(), "path", s.path(), "pos", at, "offset", o.logEnd,
 		"bytes", bytes, "records", records, "fault", fault)
 	return nil
@@ -416,20 +417,32 @@ func countRecords(s *segment, at int64) (n int64) {
 	return n
 }
 
-// settleRecovered makes durable what was scanned or cut: it may have been in the page cache only.
+// settleRecovered makes durable what was cut, and what lies above the recovery point: a killed process leaves bytes and names in
+// the page cache, good to read, that a later power cut would take.
 func (l *Log) settleRecovered(o *opened) error {
-	for _, s := range o.segs[:max(len(o.segs)-1, 0)] {
-		if s.timesKnown.Load() { // scanned just now
-			s.file.unnamed.Store(true)
-			if err := s.file.Sync(); err != nil {
-				return err
-			}
-		}
+	active := l.active()
+	if active != nil {
+		// The first sync makes the name durable, which may be all that was missing.
+		active.file.unnamed.Store(true)
 	}
-	l.part.unnamed.Store(true)
-	if l.active() == nil {
+	l.part.unnamed.Store(!l.start.clean)
+	if !o.scanned && !o.dirty {
 		return nil
 	}
-	l.active().file.unnamed.Store(true)
+	if !o.dirty && o.logEnd <= l.start.recoveryPoint {
+		return nil
+	}
+	for i, s := range o.segs[:max(len(o.segs)-1, 0)] {
+		if o.segs[i+1].base <= l.start.recoveryPoint {
+			continue
+		}
+		s.file.unnamed.Store(true)
+		if err := s.file.Sync(); err != nil {
+			return err
+		}
+	}
+	if active == nil {
+		return nil
+	}
 	return l.stream.SyncNow()
 }
