@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -209,6 +210,8 @@ func TestProduceWaitsForDurability(t *testing.T) {
 	c := tb.dial()
 	c.mustProduce("t", batchOf("first")) // files exist from here on
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
 	fs.Add(vfs.Rule{Ops: vfs.OpSync, Path: "/t-", Hook: func(vfs.Op, string) { <-gate }})
 	req := produceRequest("t", acksAll, batchOf("a"), batchOf("b"))
 	waiting := c.send(req, produceVersion)
@@ -219,6 +222,7 @@ func TestProduceWaitsForDurability(t *testing.T) {
 	none.send(produceRequest("t", acksNone, batchOf("d")), produceVersion)
 	ref, _ := tb.partition("t", 0, noLeaderEpoch)
 	testkit.Eventually(t, "the appends", func() bool { return ref.log.Offsets().LogEnd == 4 })
+	testkit.Eventually(t, "two requests to wait for the fsync", func() bool { return tb.parked() == 2 })
 	if o := ref.log.Offsets(); o.HighWatermark != 1 || o.Durable != 1 {
 		t.Errorf("offsets before the fsync: %+v, want high watermark 1", o)
 	}
@@ -230,7 +234,7 @@ func TestProduceWaitsForDurability(t *testing.T) {
 	late.TimeoutMillis = 1
 	resp := tb.dial().request(late, produceVersion).(*kmsg.ProduceResponse)
 	wantCode(t, "timeout", resp.Topics[0].Partitions[0].ErrorCode, protocol.ErrRequestTimedOut)
-	close(gate)
+	open()
 	got := c.receive(req, waiting).(*kmsg.ProduceResponse)
 	for i, p := range got.Topics[0].Partitions {
 		if p.ErrorCode != 0 || p.BaseOffset != int64(1-i) {
