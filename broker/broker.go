@@ -87,7 +87,6 @@ type Broker struct {
 	metricsAddr string
 	dispatcher  *dispatcher
 	workers     *workers
-	readers     *workers // for record bytes that have to come from the disk
 	wheel       *timewheel.Wheel
 	wakes       wakes
 	sessions    *fetchSessions
@@ -252,21 +251,15 @@ func (b *Broker) startDelayed() error {
 // of the largest frames.
 const backlogBytesMax = 128 << 20
 
-// coldReaders is how many fetches read from the disk at once: enough to keep one busy, each reading ahead.
-const coldReaders = 4
-
 // startWorkers starts the pool for requests that may block.
 func (b *Broker) startWorkers() error {
 	b.workers = newWorkers(int(b.config.Int("num.io.threads")), backlogBytesMax)
 	b.workers.start()
-	b.readers = newWorkers(coldReaders, backlogBytesMax)
-	b.readers.start()
 	var cancel context.CancelFunc
 	b.ctx, cancel = context.WithCancel(context.Background())
 	b.onStop(func(context.Context) error {
 		cancel()
 		b.workers.stop()
-		b.readers.stop()
 		return nil
 	})
 	return nil

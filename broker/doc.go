@@ -17,9 +17,8 @@
 //
 // # Goroutines
 //
-// The package owns two worker pools (workers.go: requests that may block, and record bytes that have to come from the
-// disk), the timing wheel's driver, the goroutine that deletes logs (topics.go) and the metrics server. They start and stop
-// with the broker. Everything else runs on netpoll's loops, on the log directory's fsync goroutines (through log
+// The package owns the worker pool (workers.go), the timing wheel's driver, the goroutine that deletes logs (topics.go)
+// and the metrics server. They start and stop with the broker. Everything else runs on netpoll's loops, on the log directory's fsync goroutines (through log
 // waiters) or on the cluster's goroutine (image changes).
 //
 // # Locks

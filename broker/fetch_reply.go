@@ -28,12 +28,7 @@ func (op *fetchOp) reply() {
 	clear(reply.partitions)
 	clear(reply.resp.Topics)
 	b.fetchReplies.Put(reply)
-	behind := op.behind()
 	op.results = nil
-	if behind && f.anyCold() {
-		op.r.sendCold(f)
-		return
-	}
 	op.r.send(f)
 }
 
@@ -73,16 +68,6 @@ func (op *fetchOp) copySmallSpans(f *outFrame) {
 			}
 		}
 	}
-}
-
-// behind reports whether some partition was not read to its end. What lies at the end was just written: it is cached.
-func (op *fetchOp) behind() bool {
-	for i := range op.results {
-		if res := &op.results[i]; res.read.Bytes > 0 && res.read.NextOffset < op.bound(&res.offsets) {
-			return true
-		}
-	}
-	return false
 }
 
 func mustCopy(span engine.Span) bool {
