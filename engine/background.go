@@ -22,7 +22,7 @@ func (s *Store) background() {
 		case <-checkpoints.c:
 			n++
 			// The high watermarks matter to replication only, and are advisory there: every fifth time will do.
-			if err := s.checkpoint(n%5 == 0); err != nil && !errors.Is(err, ErrOffline) {
+			if err := s.checkpointMoved(n%5 == 0); err != nil && !errors.Is(err, ErrOffline) {
 				s.log.Warn("checkpoint not written, will be tried again", "error", err)
 			}
 			checkpoints.again()
@@ -49,6 +49,21 @@ func (s *Store) ticker(interval time.Duration) ticker {
 	return ticker{c: t.C(), interval: interval, stop: func() { t.Stop() }, again: func() { t.Reset(interval) }}
 }
 
+// checkpointMoved passes over the directories where nothing has moved, so that an idle broker does nothing.
+func (s *Store) checkpointMoved(highWatermarks bool) error {
+	var errs []error
+	for _, d := range s.dirs {
+		if d.err() != nil || !d.moved.Swap(false) {
+			continue
+		}
+		if err := d.checkpoint(highWatermarks); err != nil {
+			d.moved.Store(true)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Checkpoint writes the recovery points, log starts and high watermarks that have moved. The store does so by itself
 // every CheckpointInterval. Directories that are offline are passed over. Errors: ErrNoSpace, ErrOffline.
 func (s *Store) Checkpoint() error { return s.checkpoint(true) }
@@ -64,38 +79,6 @@ func (s *Store) checkpoint(highWatermarks bool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// RunRetention deletes segments by age and size in all logs, and forgets idle producers. The store does so by itself every RetentionInterval.
-func (s *Store) RunRetention() {
-	for _, d := range s.dirs {
-		if d.err() != nil {
-			continue
-		}
-		var due []*Log
-		for _, l := range s.logsOf(d) {
-			select {
-			case <-s.stop:
-				return
-			default:
-			}
-			if l.retentionStart() {
-				due = append(due, l)
-			}
-			l.expireProducers()
-		}
-		if len(due) == 0 {
-			continue
-		}
-		// One checkpoint for all: a log start is durable before a segment below it goes.
-		if err := d.checkpoint(false); err != nil {
-			s.log.Warn("retention put off: checkpoint not written", "dir", d.path, "error", err)
-			continue
-		}
-		for _, l := range due {
-			l.dropBelowStart()
-		}
-	}
 }
 
 // DeleteLog removes the log of tp: waiters get ErrClosed, the directory is renamed at once and removed later. It is
@@ -126,6 +109,7 @@ func (s *Store) DeleteLog(tp TopicPartition) error {
 		delete(d.logs, tp)
 		delete(d.start, tp)
 	}
+	d.moved.Store(true)
 	return nil
 }
 

@@ -36,6 +36,8 @@ type logDir struct {
 	recoveryKnown bool
 	start         map[TopicPartition]startPoint
 
+	// moved says that an offset in the checkpoints may have changed since the last pass.
+	moved atomic.Bool
 	// ckptMu covers the reading of the logs' offsets and the writing of the files: two passes must not cross.
 	ckptMu     sync.Mutex
 	ckptStarts map[TopicPartition]int64 // what log-start-offset-checkpoint holds
@@ -256,6 +258,7 @@ func (d *logDir) checkpoint(highWatermarks bool) error {
 	}
 	d.ckptMu.Lock()
 	defer d.ckptMu.Unlock()
+	d.moved.Store(false)
 	logs := d.store.logsOf(d)
 	points := make(map[TopicPartition]int64, len(logs))
 	starts := make(map[TopicPartition]int64)

@@ -202,6 +202,9 @@ func (l *Log) move(a advance) {
 		v = l.applyLocked(a)
 		l.mu.Unlock()
 	}
+	if !l.dir.moved.Load() {
+		l.dir.moved.Store(true)
+	}
 	l.wakeReached(v)
 }
 

@@ -435,6 +435,7 @@ func (l *Log) begin(o *opened, cfg *LogConfig) error {
 	}
 	l.off.reset(v)
 	l.mu.snapshotAt = 0
+	l.dir.moved.Store(true)
 	if o.fault == nil {
 		if err := l.settleRecovered(o); err != nil {
 			return err

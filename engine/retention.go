@@ -120,9 +120,43 @@ func (s *segment) olderThan(retentionMs, nowMs int64, active bool) (bool, error)
 	return nowMs-latest > retentionMs, nil
 }
 
+// mayExpire says, without loading the log, whether retention could find anything in it: after a clean start idle logs stay unopened.
+// The first segment's file is as young as its newest record, at least.
+func (l *Log) mayExpire() bool {
+	if l.loaded.Load() {
+		return true
+	}
+	cfg := l.cfg.Load()
+	if cfg.Cleanup&CleanupDelete == 0 || (cfg.RetentionMs < 0 && cfg.RetentionBytes < 0) {
+		return false
+	}
+	names, err := l.part.fs.List(l.part.path)
+	if err != nil {
+		return !isNotExist(err)
+	}
+	var bytes int64
+	for _, name := range names {
+		if _, ok := parseSegmentName(name, logSuffix); !ok {
+			continue
+		}
+		info, err := l.part.fs.Stat(l.part.join(name))
+		if err != nil {
+			return true
+		}
+		if bytes == 0 && cfg.RetentionMs >= 0 && l.store.nowMs()-info.ModTime.UnixMilli() > cfg.RetentionMs {
+			return true
+		}
+		bytes += info.Size
+	}
+	return cfg.RetentionBytes >= 0 && bytes > cfg.RetentionBytes
+}
+
 // dropBelowStart takes the segments that lie wholly below the log start out of the log. Their files get another name at once and go
 // after file.delete.delay.ms. REQUIRES: the log start is in the checkpoint.
-func (l *Log) dropBelowStart() {
+func (l *Log) dropBelowStart() { l.dropBelow(l.cfg.Load().FileDeleteDelayMs) }
+
+// dropBelow is dropBelowStart with another delay, for disks that are nearly full.
+func (l *Log) dropBelow(delayMs int64) {
 	l.adminMu.Lock()
 	defer l.adminMu.Unlock()
 	if l.failure.Load() != nil {
@@ -144,7 +178,7 @@ func (l *Log) dropBelowStart() {
 	l.mu.Unlock()
 	// The oldest first, so that what a crash leaves has no hole.
 	for _, s := range gone {
-		l.retire(s)
+		l.retire(s, delayMs)
 	}
 	if n > 0 {
 		l.store.log.Info("segments deleted", "partition", l.tp.String(), "count", n, "logStart", start)
@@ -155,7 +189,7 @@ func (l *Log) dropBelowStart() {
 }
 
 // retire renames a segment's files and has them removed later. The segment must have left the list.
-func (l *Log) retire(s *segment) {
+func (l *Log) retire(s *segment, delayMs int64) {
 	l.stream.Drop(s.file)
 	if err := retireSegment(s); err != nil {
 		if !isNotExist(err) {
@@ -163,7 +197,7 @@ func (l *Log) retire(s *segment) {
 		}
 		return
 	}
-	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
+	l.store.after(l.dir, max(delayMs, 0), func() {
 		if f := l.failure.Load(); f == nil || f.readable {
 			l.removeFiles(s, s.goneSuffix)
 		}

@@ -25,7 +25,7 @@ func (l *Log) segmentForLocked(p *appendPlan, cfg *LogConfig, logEnd int64) (*se
 	if size+int64(len(p.bytes)) <= cfg.SegmentBytes && !seg.indexFull(cfg.IndexSizeMax) && !l.rollDueLocked(seg, p, cfg) &&
 		p.batches[len(p.batches)-1].LastOffset()-seg.base <= math.MaxInt32 {
 		if l.counters.appendedBytes.Load()-l.mu.snapshotAt > snapshotEveryBytes {
-			l.snapshotLocked(logEnd)
+			l.snapshotLocked(logEnd, false)
 		}
 		return seg, nil
 	}
@@ -60,7 +60,7 @@ func (l *Log) rollLocked(base int64, cfg *LogConfig, nowMs int64) (*segment, err
 		return nil, err
 	}
 	old.seal()
-	l.snapshotLocked(l.off.load().LogEnd)
+	l.snapshotLocked(l.off.load().LogEnd, true)
 	l.dir.sched.Go(func() { l.afterRoll(old, cfg.Preallocate) })
 	return seg, nil
 }
@@ -120,12 +120,21 @@ func (l *Log) materializeLocked() error {
 	return nil
 }
 
-// snapshotLocked takes a producer snapshot, written by a worker.
-func (l *Log) snapshotLocked(end int64) {
+// snapshotLocked takes a producer snapshot, written by a worker. At a roll those between segments are removed.
+func (l *Log) snapshotLocked(end int64, roll bool) {
 	p := l.mu.producers.prepareSnapshot(end)
 	l.mu.snapshotAt = l.counters.appendedBytes.Load()
 	l.dir.sched.Go(func() {
-		if err := l.mu.producers.writeSnapshot(p); err != nil {
+		err := l.mu.producers.writeSnapshot(p)
+		if err == nil && roll {
+			segs := l.segments()
+			bases := make([]int64, len(segs))
+			for i, s := range segs {
+				bases[i] = s.base
+			}
+			err = l.mu.producers.removeStraySnapshots(bases)
+		}
+		if err != nil {
 			// Derived data: a restart replays more of the log instead.
 			l.store.log.Warn("producer snapshot not written", "partition", l.tp.String(), "error", err)
 		}

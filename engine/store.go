@@ -43,6 +43,9 @@ type StoreOptions struct {
 	// RetentionInterval is how often retention looks at the logs (log.retention.check.interval.ms); negative is never.
 	// Default: 5 min.
 	RetentionInterval time.Duration
+	// DiskUsedMax is the share of a log directory's file system, 0 to 1, above which old segments go before their time: those of
+	// logs that have a limit of age or size, the oldest first. Default: 0, which switches it off.
+	DiskUsedMax float64
 	// CleanerBackoff is log.cleaner.backoff.ms, the wait between looks for something to compact; negative switches compaction
 	// off. Default: 15 s.
 	CleanerBackoff time.Duration
@@ -94,6 +97,9 @@ func (o *StoreOptions) Validate() error {
 			return fmt.Errorf("%w: log.dirs: %s is named twice", ErrInvalidConfig, dir)
 		}
 		seen[filepath.Clean(dir)] = true
+	}
+	if o.DiskUsedMax < 0 || o.DiskUsedMax > 1 {
+		return fmt.Errorf("%w: disk watermark: got %g, want 0 to 1", ErrInvalidConfig, o.DiskUsedMax)
 	}
 	if o.NodeID < 0 {
 		return fmt.Errorf("%w: node.id: got %d, want 0 or more", ErrInvalidConfig, o.NodeID)

@@ -285,3 +285,68 @@ func TestBackgroundCheckpoints(t *testing.T) {
 	})
 	closeTestStore(t, s)
 }
+
+// TestDiskWatermark: above it the oldest segments of limited logs go at once; unlimited and compacted logs keep theirs.
+func TestDiskWatermark(t *testing.T) {
+	mem := vfs.NewMem(vfs.MemOptions{})
+	o := testStoreOptions(mem)
+	o.DiskUsedMax = 0.5
+	s := openTestStore(t, o)
+	cfg := LogConfig{Fsync: ioqueue.PolicyNever, SegmentBytes: 100_000}
+	old := createTestLog(t, s, TopicPartition{"old", 0}, cfg)
+	young := createTestLog(t, s, TopicPartition{"young", 0}, cfg)
+	cfg.RetentionMs = -1
+	kept := createTestLog(t, s, TopicPartition{"kept", 0}, cfg)
+	now := time.Now().UnixMilli()
+	for i := range 40 {
+		mustAppend(t, old, testBatch(1, 50_000, now-1_000_000+int64(i)))
+		mustAppend(t, young, testBatch(1, 50_000, now-1000+int64(i)))
+		mustAppend(t, kept, testBatch(1, 50_000, now-9_000_000))
+	}
+	used := func() int64 {
+		u, err := mem.DiskUsage(testDir)
+		must(t, err)
+		return u.TotalBytes - u.FreeBytes
+	}
+	s.RunRetention()
+	if o := old.Offsets(); o.LogStart != 0 {
+		t.Fatalf("segments went without need: %+v", o)
+	}
+	total := used()
+	mem.SetCapacity(2 * (total - 300_000)) // 300,000 bytes above half
+	s.RunRetention()
+	if o := old.Offsets(); o.LogStart == 0 {
+		t.Fatal("nothing went from a full disk")
+	}
+	if y, k := young.Offsets(), kept.Offsets(); y.LogStart != 0 || k.LogStart != 0 {
+		t.Fatalf("the wrong logs lost segments (%d of %d bytes used): %+v, %+v", used(), total, y, k)
+	}
+	testkit.Eventually(t, "space", func() bool { return used() <= total-300_000 })
+	closeTestStore(t, s)
+}
+
+// TestRetentionLeavesIdleLogsUnopened: after a clean start it looks at names and times only.
+func TestRetentionLeavesIdleLogsUnopened(t *testing.T) {
+	fsys := vfs.NewMem(vfs.MemOptions{})
+	s := openTestStore(t, testStoreOptions(fsys))
+	for i := range int32(3) {
+		l := createTestLog(t, s, TopicPartition{"t", i}, LogConfig{SegmentBytes: 1000})
+		for range 5 {
+			mustAppend(t, l, testBatch(1, 500, time.Now().UnixMilli()))
+		}
+	}
+	closeTestStore(t, s)
+	s = openTestStore(t, testStoreOptions(fsys))
+	defer closeTestStore(t, s)
+	cfg := LogConfig{RetentionBytes: 600}
+	must(t, s.UpdateConfig(TopicPartition{"t", 1}, cfg))
+	s.RunRetention()
+	for i := range int32(3) {
+		if l := s.Log(TopicPartition{"t", i}); l.loaded.Load() != (i == 1) {
+			t.Errorf("partition %d: loaded %t", i, l.loaded.Load())
+		}
+	}
+	if o := s.Log(TopicPartition{"t", 1}).Offsets(); o.LogStart == 0 {
+		t.Error("retention by size did nothing")
+	}
+}
