@@ -202,6 +202,7 @@ func (b *Broker) openStore() (err error) {
 		CleanerBackoff:          cleanerBackoff(b.config),
 		CleanerDedupeBytes:      b.config.Int("log.cleaner.dedupe.buffer.size"),
 		CleanerIOBytesPerSecond: cleanerRate(b.config.Float("log.cleaner.io.max.bytes.per.second")),
+		DiskUsedMax:             b.config.Float("log.disk.used.max.ratio"),
 		ProducerExpirationMs:    b.config.Int("producer.id.expiration.ms"),
 		Config: func(topic string) engine.LogConfig {
 			if topic == cluster.LogTopic {

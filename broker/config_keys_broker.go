@@ -54,6 +54,8 @@ func storageKeys() []Key {
 			Doc: "How often retention is applied, in milliseconds."},
 		{Name: "log.flush.offset.checkpoint.interval.ms", Type: TypeInt, Default: "1000", Min: 1, Max: anyNumber,
 			Doc: "How often recovery points are written, in milliseconds."},
+		{Name: "log.disk.used.max.ratio", Type: TypeDouble, Default: "1", Min: 0.01, Max: 1,
+			Doc: "Share of a disk in use above which the oldest segments of topics with limited retention are deleted before their time; 1 is never."},
 		{Name: "log.cleaner.enable", Type: TypeBoolean, Default: "true", Doc: "Whether compacted topics are cleaned."},
 		{Name: "log.cleaner.backoff.ms", Type: TypeLong, Default: "15000", Min: 0, Max: anyNumber,
 			Doc: "How long the cleaner sleeps when there is nothing to clean, in milliseconds."},
