@@ -312,6 +312,8 @@ func TestDiskWatermark(t *testing.T) {
 	if o := old.Offsets(); o.LogStart != 0 {
 		t.Fatalf("segments went without need: %+v", o)
 	}
+	// Snapshots and indexes of the rolls are written in the background and take space too.
+	testkit.Eventually(t, "idle workers", func() bool { return s.DirStats()[0].Queue.Jobs == 0 })
 	total := used()
 	mem.SetCapacity(2 * (total - 300_000)) // 300,000 bytes above half
 	s.RunRetention()
