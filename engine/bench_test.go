@@ -134,9 +134,11 @@ func BenchmarkStart(b *testing.B) {
 			if err := removeCleanShutdown(o.FS, o.Dirs[0]); err != nil {
 				b.Fatal(err)
 			}
+			before := heap()
 			b.StartTimer()
 			s := openTestStore(b, o)
 			b.StopTimer()
+			b.ReportMetric(float64(heap()-before)/partitions, "B/partition")
 			closeTestStore(b, s)
 			b.StartTimer()
 		}
