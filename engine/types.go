@@ -31,8 +31,8 @@ func (id TopicID) hex() string { return hex.EncodeToString(id[:]) }
 
 // ParseTopicID is the inverse of String.
 func ParseTopicID(s string) (TopicID, error) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) != len(TopicID{}) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != len(TopicID{}) || TopicID(b).String() != s { // the decoder skips line ends
 		return TopicID{}, fmt.Errorf("topic id: got %q, want 22 characters of URL-safe base64", s)
 	}
 	return TopicID(b), nil
