@@ -144,22 +144,33 @@ func (d *logDir) removePartition(l *Log) error {
 		d.fail(err)
 		return fmt.Errorf("%w: delete %s: %w", ErrOffline, l.tp, err)
 	}
-	d.store.removeLater(d, to, max(l.cfg.Load().FileDeleteDelayMs, 0))
+	d.store.removeLater(d, l.tp, to, max(l.cfg.Load().FileDeleteDelayMs, 0))
 	return nil
 }
 
 // removeLater removes a renamed directory after delayMs, and after a checkpoint without it: as long as an old checkpoint could name the
 // partition, the renamed directory is what tells a deletion from a loss.
-func (s *Store) removeLater(d *logDir, path string, delayMs int64) {
+func (s *Store) removeLater(d *logDir, tp TopicPartition, path string, delayMs int64) {
 	remove := func() {
-		if err := d.checkpoint(false); err != nil {
-			return // the next start tries again
+		if d.inCheckpoint(tp) {
+			if err := d.checkpoint(false); err != nil {
+				return // the next start tries again
+			}
 		}
 		if err := s.o.FS.RemoveAll(path); err != nil {
 			s.log.Warn("deleted partition not removed, the next start tries again", "path", path, "error", err)
 		}
 	}
 	s.after(d, delayMs, remove)
+}
+
+// inCheckpoint says whether a checkpoint file still names the partition.
+func (d *logDir) inCheckpoint(tp TopicPartition) bool {
+	d.ckptMu.Lock()
+	defer d.ckptMu.Unlock()
+	_, point := d.ckptPoints[tp]
+	_, start := d.ckptStarts[tp]
+	return point || start
 }
 
 // after runs a job on a worker of the directory, delayMs from now, unless the store is closed by then.

@@ -18,7 +18,8 @@ import (
 	"github.com/weirmq/weir/vfs"
 )
 
-var crashRecoveries = goflag.Int("crash.recoveries", 20_000, "recoveries that the crash-point test does at least")
+var crashRecoveries = goflag.Int("crash.recoveries", 0,
+	"recoveries that the crash-point test does at least; 0 is 100,000, or 5,000 with -race or -short")
 
 // crashModel is what a log must hold, kept by the test beside the log. A crash may happen between any two of its changes.
 type crashModel struct {
@@ -426,8 +427,14 @@ func TestCrashPoints(t *testing.T) {
 			}
 		})
 	}
-	runs := 0
-	for ; recoveries.Load() < int64(*crashRecoveries) && failures.Load() == 0; runs++ {
+	runs, least := 0, *crashRecoveries
+	if least == 0 {
+		least = 100_000
+		if raceEnabled || testing.Short() {
+			least = 5_000
+		}
+	}
+	for ; recoveries.Load() < int64(least) && failures.Load() == 0; runs++ {
 		runSeed := seed + uint64(runs)
 		var r *crashRun
 		r = newCrashRun(t, runSeed, func(crashSeed uint64, clone *vfs.Mem, want expectation) {

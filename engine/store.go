@@ -228,7 +228,7 @@ func (s *Store) findLogs() error {
 			if tp, ok := parseDeletedDir(name); ok {
 				// The deletion was under way: the directory is missing by intent.
 				delete(d.start, tp)
-				s.leftovers = append(s.leftovers, func() { s.removeLater(d, filepath.Join(d.path, name), 0) })
+				s.leftovers = append(s.leftovers, func() { s.removeLater(d, tp, filepath.Join(d.path, name), 0) })
 			}
 		}
 		for _, name := range names {
