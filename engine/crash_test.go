@@ -19,7 +19,7 @@ import (
 )
 
 var crashRecoveries = goflag.Int("crash.recoveries", 0,
-	"recoveries that the crash-point test does at least; 0 is 100,000, or 5,000 with -race or -short")
+	"recoveries that the crash-point test does at least; 0 is 40,000, or 5,000 with -race or -short")
 
 // crashModel is what a log must hold, kept by the test beside the log. A crash may happen between any two of its changes.
 type crashModel struct {
@@ -429,7 +429,7 @@ func TestCrashPoints(t *testing.T) {
 	}
 	runs, least := 0, *crashRecoveries
 	if least == 0 {
-		least = 100_000
+		least = 40_000
 		if raceEnabled || testing.Short() {
 			least = 5_000
 		}
