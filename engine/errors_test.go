@@ -185,3 +185,36 @@ func TestNothingIsDurableAfterAFailedFsync(t *testing.T) {
 	}
 	s.crash()
 }
+
+// TestUnopenableDirectory: while a directory cannot be opened, a partition that is not found elsewhere is not taken for new.
+func TestUnopenableDirectory(t *testing.T) {
+	mem := vfs.NewMem(vfs.MemOptions{})
+	o := testStoreOptions(mem)
+	o.Dirs = []string{"/a", "/b"}
+	s := openTestStore(t, o)
+	for i := range int32(2) {
+		mustAppend(t, createTestLog(t, s, TopicPartition{"t", i}, LogConfig{}), testBatch(1, 10, 1))
+	}
+	closeTestStore(t, s)
+	fsys := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{Rules: []vfs.Rule{{Path: "/a", Err: syscall.EIO}}})
+	o.FS = fsys
+	s = openTestStore(t, o)
+	for i, want := range []error{ErrOffline, nil} {
+		_, err := s.CreateLog(TopicPartition{"t", int32(i)}, TopicID{1}, LogConfig{})
+		if !errors.Is(err, want) {
+			t.Errorf("partition %d: got %v, want %v", i, err, want)
+		}
+	}
+	if st := s.DirStats(); st[0].Err == nil || st[1].Err != nil {
+		t.Errorf("dir stats: %v, %v", st[0].Err, st[1].Err)
+	}
+	closeTestStore(t, s)
+	o.FS = mem
+	s = openTestStore(t, o)
+	for i := range int32(2) {
+		if o := s.Log(TopicPartition{"t", i}).Offsets(); o.LogEnd != 1 {
+			t.Errorf("partition %d: %+v", i, o)
+		}
+	}
+	closeTestStore(t, s)
+}

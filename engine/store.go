@@ -288,7 +288,8 @@ func (s *Store) ClusterID() string { return s.o.ClusterID }
 
 // CreateLog opens or creates the log of tp. A log that exists with the same id (or where one of the two is unknown) is
 // returned as it is, with cfg applied. A directory appears on disk with the first append. Errors: ErrExists (another
-// id), ErrInvalidConfig, ErrOffline (no directory is online), ErrClosed.
+// id), ErrInvalidConfig, ErrOffline (no directory is online, or one could not be opened at start, so that nobody knows which
+// partitions it holds), ErrClosed.
 func (s *Store) CreateLog(tp TopicPartition, id TopicID, cfg LogConfig) (*Log, error) {
 	cfg = cfg.EnsureDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -350,6 +351,10 @@ func (l *Log) claim(id TopicID) error {
 
 // placeLocked picks the directory for a new partition: where its checkpoints say it was, else the one with the fewest partitions.
 func (s *Store) placeLocked(tp TopicPartition) (*logDir, error) {
+	for path, err := range s.failedDirs {
+		// An empty log in its place would look as if all records were deleted.
+		return nil, fmt.Errorf("%w: %s: the partition may lie in %s, which could not be opened: %w", ErrOffline, tp, path, err)
+	}
 	var best *logDir
 	for _, d := range s.dirs {
 		if sp, ok := d.start[tp]; ok && sp.recoveryPoint > 0 {
