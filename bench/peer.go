@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -70,14 +72,23 @@ func cacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "weir"), nil
 }
 
-// freePorts finds two successive free ports on the loopback and returns the first; Kafka's controller takes the second.
+// freePorts finds two successive free ports on the loopback and returns the first; Kafka's controller takes the second. They lie
+// below the range from which the kernel gives ports to connections: Kafka opens the first seconds after its own controller's
+// clients have connected, and one of them would take it.
 func freePorts() (int, error) {
-	for range 50 {
-		a, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
+	const lowest = 12000
+	low := 32768
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		if n, err := strconv.Atoi(strings.Fields(string(text) + " x")[0]); err == nil && n > lowest+100 {
+			low = n
 		}
-		port := a.Addr().(*net.TCPAddr).Port
+	}
+	for range 50 {
+		port := lowest + rand.IntN(low-2-lowest)
+		a, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
 		b, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1)))
 		a.Close()
 		if err == nil {

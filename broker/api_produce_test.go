@@ -214,14 +214,19 @@ func TestProduceWaitsForDurability(t *testing.T) {
 	t.Cleanup(open)
 	fs.Add(vfs.Rule{Ops: vfs.OpSync, Path: "/t-", Hook: func(vfs.Op, string) { <-gate }})
 	req := produceRequest("t", acksAll, batchOf("a"), batchOf("b"))
+	ref, _ := tb.partition("t", 0, noLeaderEpoch)
+	appended := func(end int64) { // connections have no order among them
+		testkit.Eventually(t, "the append", func() bool { return ref.log.Offsets().LogEnd == end })
+	}
 	waiting := c.send(req, produceVersion)
+	appended(2)
 	one := tb.dial()
 	reqOne := produceRequest("t", acksLeader, batchOf("c"))
 	waitingOne := one.send(reqOne, produceVersion)
+	appended(3)
 	none := tb.dial()
 	none.send(produceRequest("t", acksNone, batchOf("d")), produceVersion)
-	ref, _ := tb.partition("t", 0, noLeaderEpoch)
-	testkit.Eventually(t, "the appends", func() bool { return ref.log.Offsets().LogEnd == 4 })
+	appended(4)
 	testkit.Eventually(t, "two requests to wait for the fsync", func() bool { return tb.parked() == 2 })
 	if o := ref.log.Offsets(); o.HighWatermark != 1 || o.Durable != 1 {
 		t.Errorf("offsets before the fsync: %+v, want high watermark 1", o)
