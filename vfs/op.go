@@ -7,7 +7,7 @@ import "strings"
 type Op uint32
 
 // The operations. OpWrite stands for WriteAt and Writev, OpSync for Datasync
-// and Sync.
+// and Sync, OpSyncFS for Whole.Sync.
 const (
 	OpOpen Op = 1 << iota
 	OpCreate
@@ -27,17 +27,18 @@ const (
 	OpStat
 	OpUsage
 	OpLock
+	OpSyncFS
 
 	// OpAny is all of them.
 	OpAny Op = 1<<iota - 1
 	// OpMutating are those that change what a crash may leave behind; Mem counts these.
 	OpMutating = OpCreate | OpWrite | OpTruncate | OpSync | OpPreallocate |
-		OpRemove | OpRename | OpMkdir | OpSyncDir
+		OpRemove | OpRename | OpMkdir | OpSyncDir | OpSyncFS
 )
 
 var opNames = [...]string{
 	"open", "create", "read", "write", "size", "truncate", "sync", "writeback", "preallocate",
-	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock",
+	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock", "syncfs",
 }
 
 // String returns the names joined by "|".
