@@ -24,7 +24,8 @@ import (
 // other acks is INVALID_REQUIRED_ACKS. acks=-1 with fewer in-sync replicas than min.insync.replicas is
 // NOT_ENOUGH_REPLICAS. As in Kafka each partition takes exactly one batch, of magic 2; several batches, an old magic or
 // none at all are INVALID_RECORD. A batch that an idempotent producer sent before is acknowledged with the offset it
-// got then, when that is durable. v7 zstd; v8 record errors (KIP-467); v10 the current leader with
+// got then, when that is durable. On a disk that is nearly full the request is answered at once with throttle_time_ms and its connection is
+// not read for that long (throttle.go); on one that is full it is KAFKA_STORAGE_ERROR. v7 zstd; v8 record errors (KIP-467); v10 the current leader with
 // NOT_LEADER_OR_FOLLOWER (KIP-951); v13 topic ids (KIP-516).
 //
 // There are no transactions: a transactional batch, or a control batch, is refused.
@@ -53,7 +54,8 @@ type produceOp struct {
 
 	partitions []protocol.ProducePartitionResponse // backs response.Topics
 	pending    []pendingAck
-	firstError error // of any partition, for acks=0
+	throttle   time.Duration // the longest that a partition's disk asks for
+	firstError error         // of any partition, for acks=0
 }
 
 // pendingAck is an append that may not be acknowledged yet.
@@ -81,6 +83,7 @@ func (b *Broker) handleProduce(r *request, body []byte) error {
 		return b.workers.submit(r.state, job{h: handler{handle: b.handleProduce}, r: r, body: bytes.Clone(body)})
 	}
 	b.appendAll(r, op)
+	b.throttleProduce(r, op)
 	switch {
 	case op.request.Acks == acksNone && op.firstError != nil:
 		r.Fail(fmt.Errorf("%w: %w", errProduceUnacknowledged, op.firstError))
@@ -103,7 +106,7 @@ func (op *produceOp) recycle() {
 	clear(op.pending)
 	clear(op.response.Topics)
 	op.partitions, op.pending, op.response.Topics = op.partitions[:0], op.pending[:0], op.response.Topics[:0]
-	op.firstError = nil
+	op.firstError, op.throttle, op.response.ThrottleMs = nil, 0, 0
 }
 
 func (b *Broker) replyProduce(r *request, resp *protocol.ProduceResponse) {
@@ -187,6 +190,7 @@ func (b *Broker) appendPartition(r *request, op *produceOp, topic *cluster.Topic
 		Acks:          op.request.Acks,
 		ZstdForbidden: r.version < produceZstdFirstVersion,
 	})
+	op.throttle = max(op.throttle, ref.log.Throttle())
 	if err != nil {
 		code := b.errorCode(err)
 		op.fail(out, code, err)

@@ -95,6 +95,7 @@ type Broker struct {
 	stopping    atomic.Bool
 	ctx         context.Context // of the requests on workers; ends when the broker has stopped serving
 
+	throttled     throttleCounters
 	frames        framePool
 	produceOps    sync.Pool // of *produceOp
 	fetchRequests sync.Pool // of *protocol.FetchRequest
@@ -202,7 +203,7 @@ func (b *Broker) openStore() (err error) {
 		CleanerBackoff:          cleanerBackoff(b.config),
 		CleanerDedupeBytes:      b.config.Int("log.cleaner.dedupe.buffer.size"),
 		CleanerIOBytesPerSecond: cleanerRate(b.config.Float("log.cleaner.io.max.bytes.per.second")),
-		DiskUsedMax:             b.config.Float("log.disk.used.max.ratio"),
+		DiskLimits:              b.config.diskLimits,
 		ProducerExpirationMs:    b.config.Int("producer.id.expiration.ms"),
 		Config: func(topic string) engine.LogConfig {
 			if topic == cluster.LogTopic {

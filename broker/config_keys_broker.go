@@ -3,6 +3,7 @@ package broker
 // brokerKeys is the table of broker configuration keys: Kafka's names and defaults where Kafka has the key.
 func brokerKeys() []Key {
 	keys := append(listenerKeys(), storageKeys()...)
+	keys = append(keys, diskKeys()...)
 	return append(keys, logDefaultKeys()...)
 }
 
@@ -54,8 +55,6 @@ func storageKeys() []Key {
 			Doc: "How often retention is applied, in milliseconds."},
 		{Name: "log.flush.offset.checkpoint.interval.ms", Type: TypeInt, Default: "1000", Min: 1, Max: anyNumber,
 			Doc: "How often recovery points are written, in milliseconds."},
-		{Name: "log.disk.used.max.ratio", Type: TypeDouble, Default: "1", Min: 0.01, Max: 1,
-			Doc: "Share of a disk in use above which the oldest segments of topics with limited retention are deleted before their time; 1 is never."},
 		{Name: "log.cleaner.enable", Type: TypeBoolean, Default: "true", Doc: "Whether compacted topics are cleaned."},
 		{Name: "log.cleaner.backoff.ms", Type: TypeLong, Default: "15000", Min: 0, Max: anyNumber,
 			Doc: "How long the cleaner sleeps when there is nothing to clean, in milliseconds."},
@@ -67,6 +66,23 @@ func storageKeys() []Key {
 			Doc: "How long a producer's sequence state is kept after its last write, in milliseconds."},
 		{Name: "fsync.parallel", Type: TypeInt, Default: "4", Min: 1, Max: 64,
 			Doc: "fdatasync calls at a time on one log directory."},
+	}
+}
+
+// diskKeys say what is done when the file system of a log directory fills up; Kafka has no such keys.
+func diskKeys() []Key {
+	return []Key{
+		{Name: "log.disk.used.max.ratio", Type: TypeDouble, Default: "1", Min: 0.01, Max: 1, Dynamic: true,
+			Doc: "Share of a disk in use above which the oldest segments of topics with cleanup.policy=delete and a limit of retention " +
+				"are deleted before their time, at log.disk.throttle.free.bytes at the latest; 1 is never."},
+		{Name: "log.disk.throttle.free.bytes", Type: TypeLong, Default: "-1", Min: -1, Max: anyNumber, Dynamic: true,
+			Doc: "Free bytes of a disk below which producers are slowed down; -1 is 5 % of the disk, at most 4 GiB; 0 is never."},
+		{Name: "log.disk.reserve.bytes", Type: TypeLong, Default: "-1", Min: -1, Max: anyNumber, Dynamic: true,
+			Doc: "Free bytes of a disk below which producers' records are refused with KAFKA_STORAGE_ERROR and the broker's own work goes on; " +
+				"-1 is 1 % of the disk, at most 1 GiB; 0 is none."},
+		{Name: "log.disk.throttle.max.ms", Type: TypeInt, Default: "1000", Min: 0, Max: 30000, Dynamic: true,
+			Doc: "Longest pause of a producer's connection after a request, in milliseconds: 0 at log.disk.throttle.free.bytes, " +
+				"growing to this at log.disk.reserve.bytes; 0 is no throttling."},
 	}
 }
 

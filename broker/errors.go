@@ -100,6 +100,11 @@ func errorCode(err error) protocol.ErrorCode {
 // errorCode is the Kafka code of err. What is our fault, or has no code of its own, goes to the log as well.
 func (b *Broker) errorCode(err error) protocol.ErrorCode {
 	code := errorCode(err)
+	if errors.Is(err, engine.ErrNoSpace) {
+		// The engine has told of the full disk; every producer's every retry would tell it again.
+		b.logger.Debug("request refused", slog.String("code", code.String()), slog.Any("error", err))
+		return code
+	}
 	switch code {
 	case protocol.ErrUnknownServerError, protocol.ErrKafkaStorageError:
 		b.logger.Error("request failed", slog.String("code", code.String()), slog.Any("error", err))
@@ -110,6 +115,9 @@ func (b *Broker) errorCode(err error) protocol.ErrorCode {
 // errorText is the message that goes to the client with a code: what is wrong with the request, or nothing when
 // the fault is ours, whose text would tell paths and positions.
 func errorText(code protocol.ErrorCode, err error) string {
+	if errors.Is(err, engine.ErrNoSpace) {
+		return "the disk of the partition's log directory is full; the broker takes records again when there is space"
+	}
 	switch code {
 	case protocol.ErrKafkaStorageError, protocol.ErrUnknownServerError, protocol.ErrNotLeaderOrFollower, protocol.ErrNone:
 		return ""

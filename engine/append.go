@@ -185,12 +185,26 @@ func (l *Log) appendPlanned(p *appendPlan) (res AppendResult, v *offsetView, err
 			return res, nil, err
 		}
 	}
+	if p.o.Origin == OriginClient {
+		// Not before: a repeat of what is written already is acknowledged whatever the disk.
+		if err := l.dir.admit(); err != nil {
+			return res, nil, err
+		}
+	}
 	seg, err := l.segmentForLocked(p, cfg, old.LogEnd)
 	if err != nil {
 		return res, nil, err
 	}
+	if err := l.reserveAbortsLocked(p, seg); err != nil {
+		return res, nil, err
+	}
 	pos := seg.size.Load()
 	if err := l.writeLocked(seg, p.bytes, pos); err != nil {
+		if x := seg.txns.Load(); x != nil {
+			if cut := x.giveBack(); cut != nil {
+				return res, nil, l.ioError(cut)
+			}
+		}
 		return res, nil, err
 	}
 	if err := l.noteLocked(p, seg, pos); err != nil {
@@ -200,6 +214,7 @@ func (l *Log) appendPlanned(p *appendPlan) (res AppendResult, v *offsetView, err
 	a.logEnd, a.logEndAt = res.EndOffset, place{segment: seg.base, pos: pos + int64(len(p.bytes))}
 	l.counters.appends.Add(1)
 	l.counters.appendedBytes.Add(int64(len(p.bytes)))
+	l.dir.space.appended.Add(int64(len(p.bytes)))
 	v = l.applyLocked(a)
 	// Only now: the fsync may end before this function does, and durable may not pass a log end that is not known yet.
 	l.stream.Written(seg.file, pos, len(p.bytes), res.EndOffset)
@@ -337,6 +352,48 @@ func (l *Log) noteProducerLocked(b record.Batch, seg *segment, nowMs int64) erro
 		return l.offline(err)
 	}
 	return nil
+}
+
+// reserveAbortsLocked takes the space in the transaction index that the aborts of an append need, before its first byte is written: a
+// full disk must refuse the marker, since a marker that is written cannot do without its entry.
+func (l *Log) reserveAbortsLocked(p *appendPlan, seg *segment) error {
+	n := 0
+	var began map[int64]bool // by producer, of transactions within the append; nil while there are none
+	for _, b := range p.batches {
+		if !b.IsTransactional() {
+			continue
+		}
+		pb, ok, err := producerBatchOf(b)
+		if err != nil {
+			return l.batchError(err)
+		}
+		switch {
+		case !ok:
+		case !pb.Marker && len(p.batches) > 1:
+			if began == nil {
+				began = map[int64]bool{}
+			}
+			began[pb.ProducerID] = true
+		case pb.Marker:
+			if !pb.Commit && (began[pb.ProducerID] || l.mu.producers.inTxn(pb.ProducerID)) {
+				n++
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	x, err := seg.txnIndex()
+	if err == nil {
+		err = x.reserve(n)
+	}
+	if err == nil {
+		return nil
+	}
+	if isNoSpace(err) {
+		l.store.log.Warn("disk full, end of a transaction refused", "partition", l.tp.String(), "error", err)
+	}
+	return l.ioError(err)
 }
 
 // isNoSpace says whether the disk, or a quota, is full.

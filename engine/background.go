@@ -15,6 +15,11 @@ func (s *Store) background() {
 	defer checkpoints.stop()
 	retention := s.ticker(s.o.RetentionInterval)
 	defer retention.stop()
+	disks := s.ticker(s.o.DiskCheckInterval)
+	if s.o.DiskLimits == nil {
+		disks = s.ticker(-1)
+	}
+	defer disks.stop()
 	for n := 0; ; {
 		select {
 		case <-s.stop:
@@ -29,6 +34,9 @@ func (s *Store) background() {
 		case <-retention.c:
 			s.RunRetention()
 			retention.again()
+		case <-disks.c:
+			s.checkDisks()
+			disks.again()
 		}
 	}
 }

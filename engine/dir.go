@@ -36,6 +36,8 @@ type logDir struct {
 	recoveryKnown bool
 	start         map[TopicPartition]startPoint
 
+	space dirSpace
+
 	// moved says that an offset in the checkpoints may have changed since the last pass.
 	moved atomic.Bool
 	// ckptMu covers the reading of the logs' offsets and the writing of the files: two passes must not cross.

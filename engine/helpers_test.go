@@ -26,7 +26,7 @@ var testTP = TopicPartition{Topic: "t", Partition: 0}
 func testStoreOptions(fsys vfs.FS) StoreOptions {
 	return StoreOptions{
 		FS: fsys, Logger: slog.New(slog.DiscardHandler), Seed: 1, Dirs: []string{testDir}, ClusterID: "test",
-		CheckpointInterval: -1, RetentionInterval: -1, CleanerBackoff: -1, RecoveryThreads: 1,
+		CheckpointInterval: -1, RetentionInterval: -1, DiskCheckInterval: -1, CleanerBackoff: -1, RecoveryThreads: 1,
 	}
 }
 

@@ -31,7 +31,8 @@ type Log struct {
 	failure    atomic.Pointer[logFailure]
 	replicated atomic.Bool
 	loaded     atomic.Bool
-	loadMu     sync.Mutex // held while loading
+	configured atomic.Bool // CreateLog or UpdateConfig named the configuration; until then no records are taken away
+	loadMu     sync.Mutex  // held while loading
 	adminMu    sync.Mutex
 
 	segs    atomic.Pointer[[]*segment] // ascending; immutable once stored
@@ -309,6 +310,7 @@ func (l *Log) Stats() LogStats {
 // setConfig applies a configuration that was validated.
 func (l *Log) setConfig(cfg LogConfig) {
 	l.cfg.Store(&cfg)
+	l.configured.Store(true)
 	if l.loaded.Load() && l.stream != nil {
 		l.stream.SetOptions(cfg.streamOptions())
 		l.move(noAdvance())

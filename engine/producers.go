@@ -204,6 +204,12 @@ func (s *producerState) check(b producerBatch, client bool) (dup producerDuplica
 	return dup, false, nil
 }
 
+// inTxn says whether the producer has a transaction open.
+func (s *producerState) inTxn(id int64) bool {
+	e := s.entries[id]
+	return e != nil && e.txnFirstOffset >= 0
+}
+
 func (e *producerEntry) findDuplicate(b producerBatch) (producerDuplicate, bool) {
 	if b.Epoch != e.epoch {
 		return producerDuplicate{}, false

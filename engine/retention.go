@@ -197,7 +197,10 @@ func (l *Log) retire(s *segment, delayMs int64) {
 		}
 		return
 	}
+	size := s.size.Load()
+	l.dir.space.deleting.Add(size)
 	l.store.after(l.dir, max(delayMs, 0), func() {
+		defer l.dir.space.deleting.Add(-size)
 		if f := l.failure.Load(); f == nil || f.readable {
 			l.removeFiles(s, s.goneSuffix)
 		}

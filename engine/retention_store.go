@@ -17,13 +17,13 @@ func (s *Store) RunRetention() {
 			if s.stopping() {
 				return
 			}
-			if l.mayExpire() && l.retentionStart() {
+			if l.configured.Load() && l.mayExpire() && l.retentionStart() {
 				due = append(due, l)
 			}
 			l.expireProducers()
 		}
 		s.dropSegments(d, due, false)
-		s.relieveDisk(d)
+		s.checkDisk(d)
 	}
 }
 
@@ -37,14 +37,14 @@ func (s *Store) stopping() bool {
 }
 
 // dropSegments removes what lies below the log starts of due. One checkpoint for all comes first: a log start is durable before a
-// segment below it goes.
-func (s *Store) dropSegments(d *logDir, due []*Log, now bool) {
+// segment below it goes; without it none does.
+func (s *Store) dropSegments(d *logDir, due []*Log, now bool) bool {
 	if len(due) == 0 {
-		return
+		return false
 	}
 	if err := d.checkpoint(false); err != nil {
 		s.log.Warn("retention put off: checkpoint not written", "dir", d.path, "error", err)
-		return
+		return false
 	}
 	for _, l := range due {
 		if now {
@@ -53,6 +53,7 @@ func (s *Store) dropSegments(d *logDir, due []*Log, now bool) {
 			l.dropBelowStart()
 		}
 	}
+	return true
 }
 
 // diskCandidate is a segment that may go when the disk is too full.
@@ -63,28 +64,18 @@ type diskCandidate struct {
 	bytes  int64
 }
 
-// relieveDisk deletes the oldest segments of a directory whose file system is above the watermark, until it should be
-// below: of logs that are to lose old records anyway (cleanup.policy=delete with a limit of age or size), sealed and
-// below the high watermark, and at once, without file.delete.delay.ms.
-func (s *Store) relieveDisk(d *logDir) {
-	if s.o.DiskUsedMax <= 0 {
-		return
-	}
-	usage, err := s.o.FS.DiskUsage(d.path)
-	if err != nil || usage.TotalBytes <= 0 {
-		return
-	}
-	excess := usage.TotalBytes - usage.FreeBytes - int64(s.o.DiskUsedMax*float64(usage.TotalBytes))
-	if excess <= 0 {
-		return
-	}
+// relieveDisk deletes the oldest segments of a directory until excess bytes are gone: of logs that are to lose old records
+// anyway (cleanup.policy=delete with a limit of age or size), sealed and below the high watermark, and at once, without
+// file.delete.delay.ms.
+// It says whether there were any.
+func (s *Store) relieveDisk(d *logDir, excess int64) bool {
 	var all []diskCandidate
 	for _, l := range s.logsOf(d) {
 		all = l.diskCandidates(all)
 	}
 	slices.SortStableFunc(all, func(a, b diskCandidate) int { return cmp.Compare(a.latest, b.latest) })
 	due := map[*Log]int64{}
-	var bytes int64
+	var bytes, count int64
 	for _, c := range all {
 		if bytes >= excess {
 			break
@@ -93,22 +84,31 @@ func (s *Store) relieveDisk(d *logDir) {
 			due[c.log] = c.end
 		}
 		bytes += c.bytes
+		count++
+	}
+	if count == 0 {
+		return false
 	}
 	logs := make([]*Log, 0, len(due))
 	for l, end := range due {
 		l.moveLogStart(end)
 		logs = append(logs, l)
 	}
-	s.log.Warn("disk above its watermark, oldest segments deleted", "dir", d.path, "usedMax", s.o.DiskUsedMax, "totalBytes", usage.TotalBytes,
-		"freeBytes", usage.FreeBytes, "deletedBytes", bytes, "partitions", len(logs))
-	s.dropSegments(d, logs, true)
+	if !s.dropSegments(d, logs, true) {
+		return true // tried again with the next check
+	}
+	d.space.deletedSegments.Add(count)
+	d.space.deletedBytes.Add(bytes)
+	s.log.Info("segments deleted before their time for space", "dir", d.path, "excessBytes", excess, "deletedBytes", bytes,
+		"segments", count, "partitions", len(logs))
+	return true
 }
 
 // diskCandidates appends the log's sealed segments that may go early, the oldest first. Times that fall count as the latest
 // so far, since a segment cannot go before those in front of it.
 func (l *Log) diskCandidates(all []diskCandidate) []diskCandidate {
 	cfg := l.cfg.Load()
-	if cfg.Cleanup != CleanupDelete || (cfg.RetentionMs < 0 && cfg.RetentionBytes < 0) || l.load() != nil || l.failure.Load() != nil {
+	if !l.configured.Load() || cfg.Cleanup != CleanupDelete || (cfg.RetentionMs < 0 && cfg.RetentionBytes < 0) || l.load() != nil || l.failure.Load() != nil {
 		return all
 	}
 	highWatermark := l.off.load().HighWatermark

@@ -43,9 +43,10 @@ type StoreOptions struct {
 	// RetentionInterval is how often retention looks at the logs (log.retention.check.interval.ms); negative is never.
 	// Default: 5 min.
 	RetentionInterval time.Duration
-	// DiskUsedMax is the share of a log directory's file system, 0 to 1, above which old segments go before their time: those of
-	// logs that have a limit of age or size, the oldest first. Default: 0, which switches it off.
-	DiskUsedMax float64
+	// DiskLimits gives what is done about disks that fill up, and is asked every DiskCheckInterval (negative is never).
+	// Default: nil, nothing is done; 1 s.
+	DiskLimits        func() DiskLimits
+	DiskCheckInterval time.Duration
 	// CleanerBackoff is log.cleaner.backoff.ms, the wait between looks for something to compact; negative switches compaction
 	// off. Default: 15 s.
 	CleanerBackoff time.Duration
@@ -55,8 +56,8 @@ type StoreOptions struct {
 	CleanerIOBytesPerSecond int64
 	// ProducerExpirationMs is producer.id.expiration.ms. Default: 86,400,000.
 	ProducerExpirationMs int64
-	// Config gives a topic's configuration for logs that are found at start, before CreateLog or UpdateConfig name one.
-	// Default: all defaults.
+	// Config gives a topic's configuration for logs that are found at start, before CreateLog or UpdateConfig name one. Until then
+	// nothing takes records away from them: no retention, no compaction. Default: all defaults.
 	Config func(topic string) LogConfig
 	// OnOffline is called once for each directory that fails, without locks. Default: nothing.
 	OnOffline func(dir string, err error)
@@ -83,6 +84,7 @@ func (o *StoreOptions) EnsureDefaults() {
 	setDefault(&o.RecoveryThreads, 4)
 	setDefault(&o.CheckpointInterval, time.Second)
 	setDefault(&o.RetentionInterval, 5*time.Minute)
+	setDefault(&o.DiskCheckInterval, time.Second)
 	setDefault(&o.ProducerExpirationMs, 86_400_000)
 }
 
@@ -97,9 +99,6 @@ func (o *StoreOptions) Validate() error {
 			return fmt.Errorf("%w: log.dirs: %s is named twice", ErrInvalidConfig, dir)
 		}
 		seen[filepath.Clean(dir)] = true
-	}
-	if o.DiskUsedMax < 0 || o.DiskUsedMax > 1 {
-		return fmt.Errorf("%w: disk watermark: got %g, want 0 to 1", ErrInvalidConfig, o.DiskUsedMax)
 	}
 	if o.NodeID < 0 {
 		return fmt.Errorf("%w: node.id: got %d, want 0 or more", ErrInvalidConfig, o.NodeID)
@@ -159,6 +158,9 @@ func OpenStore(o StoreOptions) (*Store, error) {
 	}
 	s.leftovers = nil
 	s.done.Add(1)
+	for _, d := range s.dirs {
+		s.measureDisk(d) // no segment goes before the configurations are known
+	}
 	go s.background()
 	s.startCleaner()
 	return s, nil
@@ -173,7 +175,9 @@ func (s *Store) startCleaner() {
 		IOBytesPerSecond: s.o.CleanerIOBytesPerSecond, Backoff: s.o.CleanerBackoff,
 		Logs: func() (logs []cleanerLog) {
 			for _, l := range s.Logs() {
-				logs = append(logs, l)
+				if l.configured.Load() {
+					logs = append(logs, l)
+				}
 			}
 			return logs
 		},
@@ -308,6 +312,7 @@ func (s *Store) CreateLog(tp TopicPartition, id TopicID, cfg LogConfig) (*Log, e
 		d, err := s.placeLocked(tp)
 		if err == nil {
 			l = s.newLog(d, tp, cfg)
+			l.configured.Store(true)
 			l.part.setTopicID(id, true)
 		}
 		s.mu.Unlock()
@@ -423,6 +428,8 @@ type DirStats struct {
 	Bytes int64
 	// TotalBytes and FreeBytes are the file system's.
 	TotalBytes, FreeBytes int64
+	// Space is what the disk limits do.
+	Space SpaceStats
 	// Queue is the fsync scheduler's part.
 	Queue ioqueue.Stats
 }
@@ -440,7 +447,7 @@ func (s *Store) DirStats() []DirStats {
 			out = append(out, DirStats{Dir: path, Err: s.failedDirs[path]})
 			continue
 		}
-		st := DirStats{Dir: path, Err: d.err(), Queue: d.sched.Stats()}
+		st := DirStats{Dir: path, Err: d.err(), Space: d.spaceStats(), Queue: d.sched.Stats()}
 		for _, l := range s.logsOf(d) {
 			st.Logs++
 			if l.loaded.Load() {

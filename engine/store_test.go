@@ -290,7 +290,7 @@ func TestBackgroundCheckpoints(t *testing.T) {
 func TestDiskWatermark(t *testing.T) {
 	mem := vfs.NewMem(vfs.MemOptions{})
 	o := testStoreOptions(mem)
-	o.DiskUsedMax = 0.5
+	o.DiskLimits = func() DiskLimits { return DiskLimits{UsedMax: 0.5} }
 	s := openTestStore(t, o)
 	cfg := LogConfig{Fsync: ioqueue.PolicyNever, SegmentBytes: 100_000}
 	old := createTestLog(t, s, TopicPartition{"old", 0}, cfg)
@@ -340,8 +340,13 @@ func TestRetentionLeavesIdleLogsUnopened(t *testing.T) {
 	closeTestStore(t, s)
 	s = openTestStore(t, testStoreOptions(fsys))
 	defer closeTestStore(t, s)
-	cfg := LogConfig{RetentionBytes: 600}
-	must(t, s.UpdateConfig(TopicPartition{"t", 1}, cfg))
+	for i := range int32(3) {
+		cfg := LogConfig{}
+		if i == 1 {
+			cfg.RetentionBytes = 600
+		}
+		must(t, s.UpdateConfig(TopicPartition{"t", i}, cfg))
+	}
 	s.RunRetention()
 	for i := range int32(3) {
 		if l := s.Log(TopicPartition{"t", i}); l.loaded.Load() != (i == 1) {

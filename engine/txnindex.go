@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ type AbortedTxn struct {
 	LastStableOffset int64 `json:"lastStableOffset"`
 }
 
-// txnIndex holds the aborted transactions of one segment. The writer (append, truncateTo, reset, sync, close) needs the
+// txnIndex holds the aborted transactions of one segment. The writer (reserve, append, truncateTo, reset, sync, close) needs the
 // log's lock; collect and count may run at any time beside it: entries are published as an immutable prefix.
 type txnIndex struct {
 	fs      vfs.FS
@@ -49,6 +50,8 @@ type txnIndex struct {
 	// file is open from the first append until seal or close; nil before.
 	file    vfs.File
 	durable bool // no entry was written since the last sync
+	// reserved: the file may reach beyond the entries.
+	reserved bool
 }
 
 // openTxnIndex reads the index at path; a missing file is an empty index and costs one failed open. A file whose length
@@ -158,6 +161,36 @@ func (x *txnIndex) append(t AbortedTxn) error {
 	// Readers hold shorter prefixes of the same array; the slot written here is beyond all of them.
 	entries = append(entries, t)
 	x.entries.Store(&entries)
+	x.reserved = false // more than one is used up by the appends that follow at once
+	return nil
+}
+
+// reserve makes room for the next n entries, so that a full disk fails here and not in append. What is written is no valid entry: should
+// a crash leave it, the index is rebuilt. An error that wraps ENOSPC leaves the index as it was.
+func (x *txnIndex) reserve(n int) error {
+	if err := x.openForWrite(); err != nil {
+		return err
+	}
+	x.durable, x.reserved = false, true
+	pos := int64(x.count()) * txnIndexEntrySize
+	if _, err := x.file.WriteAt(bytes.Repeat([]byte{0xff}, n*txnIndexEntrySize), pos); err != nil {
+		if cut := x.giveBack(); cut != nil {
+			return cut
+		}
+		return fmt.Errorf("reserve %d entries of transaction index at byte %d: %w", n, pos, err)
+	}
+	return nil
+}
+
+// giveBack cuts off what reserve has made room for and append has not used.
+func (x *txnIndex) giveBack() error {
+	if !x.reserved {
+		return nil
+	}
+	x.reserved = false
+	if err := x.file.Truncate(int64(x.count()) * txnIndexEntrySize); err != nil {
+		return fmt.Errorf("truncate transaction index after a full disk: %w", err)
+	}
 	return nil
 }
 
