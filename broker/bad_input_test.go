@@ -80,6 +80,46 @@ func TestBadFramesCloseTheConnection(t *testing.T) {
 	tb.ok()
 }
 
+// TestBadFrameKeepsTheAnswersBeforeIt pipelines good requests (one of a loop, one of a worker, one that waits for its time), a bad
+// one, and a good one behind it: the good ones before it are answered, the one behind it is not served.
+func TestBadFrameKeepsTheAnswersBeforeIt(t *testing.T) {
+	tb := startBroker(t, nil)
+	tb.createTopic("t", 1, nil)
+	wait := fetchRequest("t", 0, 0)
+	wait.MaxWaitMillis = 50
+	good := []kmsg.Request{kmsg.NewPtrApiVersionsRequest(), listRequest("t", 0, -1), wait}
+	behind := produceRequest("t", 0, batchOf("never"))
+	behind.SetVersion(produceVersion)
+	for name, bad := range map[string][]byte{
+		"unknown key":                  framed(999, 0, nil),
+		"version above":                framed(protocol.KeyFetch, 99, nil),
+		"malformed, served on a loop":  framed(protocol.KeyFetch, 4, []byte{1, 2, 3}),
+		"malformed, served on workers": framed(protocol.KeyListOffsets, 5, nil),
+		"header cut short":             {0, 0, 0, 5, 0, 3, 0, 1, 0},
+		"refused length":               {0xff, 0xff, 0xff, 0xff},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tb.dial()
+			c.t = t
+			var sent []byte
+			for i, req := range good {
+				req.SetVersion([]int16{3, 5, fetchVersion}[i])
+				sent = append(sent, protocol.AppendRequest(nil, int32(i), "c", req)...)
+			}
+			sent = append(sent, bad...)
+			c.write(append(sent, protocol.AppendRequest(nil, 9, "c", behind)...))
+			for i, req := range good {
+				c.receive(req, int32(i))
+			}
+			c.expectClosed()
+		})
+	}
+	tb.ok()
+	if end := mustPartition(t, tb, "t").Offsets().LogEnd; end != 0 {
+		t.Errorf("log end %d: a request behind a bad one was served", end)
+	}
+}
+
 func TestBadInputIsLoggedOnOneLine(t *testing.T) {
 	tb := startBroker(t, nil)
 	c := tb.dial()

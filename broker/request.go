@@ -55,7 +55,7 @@ func (r *request) send(f *outFrame) {
 func (r *request) NoReply() { r.ticket.Skip() }
 
 // Fail closes the connection because of err: the request could not be understood, or its failure cannot be
-// told in a response. What was answered before it on the connection may be lost.
+// told in a response. The answers to earlier requests of the connection are still sent; later requests are not served.
 func (r *request) Fail(err error) {
 	r.b.logger.Warn("closing connection",
 		slog.String("remote", r.conn.RemoteAddr().String()),
@@ -64,8 +64,10 @@ func (r *request) Fail(err error) {
 		slog.Int("key", int(r.key)),
 		slog.Int("version", int(r.version)),
 		slog.Any("error", err))
-	r.conn.Close(err)
-	r.ticket.Skip()
+	if r.onWorker {
+		r.b.workers.drop(r.state)
+	}
+	r.ticket.Close(err)
 }
 
 // printable makes a string from the network fit for one log field: quoted when it holds control

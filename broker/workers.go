@@ -91,7 +91,7 @@ func (w *workers) submit(c *connState, j job) error {
 	return nil
 }
 
-// drop forgets the queued jobs of a closed connection; the one that runs goes on.
+// drop forgets the queued jobs of a connection that has closed or is about to; the one that runs goes on.
 func (w *workers) drop(c *connState) {
 	w.mu.Lock()
 	queue := c.queue

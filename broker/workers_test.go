@@ -22,6 +22,9 @@ func (*testTicket) Send(r netpoll.Response) {
 // Skip implements netpoll.Ticket.
 func (*testTicket) Skip() {}
 
+// Close implements netpoll.Ticket.
+func (*testTicket) Close(error) {}
+
 func testJob(w *workers, state *connState, body int, run func()) error {
 	h := handler{handle: func(*request, []byte) error { run(); return nil }}
 	return w.submit(state, job{h: h, r: &request{ticket: &testTicket{}}, body: make([]byte, body)})

@@ -194,7 +194,7 @@ func (a *acceptor) acceptOne() (acceptedSocket, error) {
 	s := acceptedSocket{fd: -1}
 	var err error
 	rerr := a.raw.Read(func(fd uintptr) bool {
-		s, err = acceptFd(int(fd))
+		s, err = a.acceptFd(int(fd))
 		return err != unix.EAGAIN
 	})
 	if rerr != nil {
@@ -204,24 +204,19 @@ func (a *acceptor) acceptOne() (acceptedSocket, error) {
 }
 
 // acceptFd accepts without waiting.
-func acceptFd(listener int) (acceptedSocket, error) {
-	for {
-		fd, sa, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return acceptedSocket{fd: -1}, err
-		}
-		s := acceptedSocket{fd: fd, remote: sockaddrAddr(sa)}
-		if sa, err = unix.Getsockname(fd); err == nil {
-			s.local = sockaddrAddr(sa)
-		}
-		// Errors of these mean that the peer has gone, which the loop will find out.
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-		return s, nil
+func (a *acceptor) acceptFd(listener int) (acceptedSocket, error) {
+	fd, sa, err := a.srv.opts.kernel.accept(listener)
+	if err != nil {
+		return acceptedSocket{fd: -1}, err
 	}
+	s := acceptedSocket{fd: fd, remote: sockaddrAddr(sa)}
+	if sa, err = unix.Getsockname(fd); err == nil {
+		s.local = sockaddrAddr(sa)
+	}
+	// Errors of these mean that the peer has gone, which the loop will find out.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	return s, nil
 }
 
 func sockaddrAddr(sa unix.Sockaddr) netip.AddrPort {
@@ -244,7 +239,7 @@ func (a *acceptor) shed() bool {
 	a.spare = -1
 	shed := false
 	_ = a.raw.Control(func(fd uintptr) {
-		if s, err := acceptFd(int(fd)); err == nil {
+		if s, err := a.acceptFd(int(fd)); err == nil {
 			s.close()
 			shed = true
 		}

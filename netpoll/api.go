@@ -48,6 +48,9 @@ type Ticket interface {
 	Send(r Response)
 	// Skip completes the ticket without a response.
 	Skip()
+	// Close ends the connection at this place: what answers earlier frames is still written, what answers later ones is dropped, and
+	// no frame is delivered any more. OnClose gets err. It is the answer to a frame that makes no sense on a pipelined connection.
+	Close(err error)
 }
 
 // Response is one whole frame to be written, including its length prefix.

@@ -12,6 +12,7 @@ const (
 	pauseOutput                   // too much output or too many unanswered frames
 	pauseBudget                   // the server's budget is spent
 	pauseDrain                    // the server is stopping
+	pauseEnd                      // Ticket.Close, or a frame length that is refused
 )
 
 // conn is what both implementations have in common of a connection. Fields are loop-owned unless they are atomic or set once.
@@ -25,6 +26,7 @@ type conn struct {
 	queuedBytes atomic.Int64          // bytes of responses from Send to their release
 	muteUntil   atomic.Int64          // loop.nanos until which reading pauses; 0 is not muted
 	closeReason atomic.Pointer[error] // set by Conn.Close
+	ending      atomic.Bool           // set by Ticket.Close: no frame is delivered any more
 
 	in     input
 	out    output
@@ -108,7 +110,7 @@ func (c *conn) Close(err error) {
 
 // halted reports whether the next frame has to wait: reading is paused, or the connection is about to close.
 func (c *conn) halted() bool {
-	return c.paused != 0 || c.closed || c.muteUntil.Load() != 0 || c.closeReason.Load() != nil ||
+	return c.paused != 0 || c.closed || c.muteUntil.Load() != 0 || c.closeReason.Load() != nil || c.ending.Load() ||
 		c.out.count >= c.loop.srv.opts.InflightMax || c.queuedBytes.Load() > c.loop.srv.opts.OutputBytesMax
 }
 

@@ -22,7 +22,8 @@
 // # Order
 //
 // Every frame comes with a Ticket. Tickets may be completed in any order, at any time, by any goroutine;
-// responses leave in the order of the frames. A completion never writes to the socket from the calling goroutine.
+// responses leave in the order of the frames. A completion never writes to the socket from the calling goroutine. A frame that makes
+// no sense, or whose length is refused, ends the connection at its own place: the answers before it are still written.
 //
 // # Memory
 //
@@ -43,5 +44,5 @@
 //
 // server.go starts and stops; accept.go is the acceptor; loop.go, conn.go, input.go, ticket.go and deadlines.go are the state machine
 // that both implementations share, without system calls; epoll.go and goimpl.go run it; cold.go, budget.go, buffers.go and
-// sys.go serve them.
+// sys.go serve them. Tests make any system call fail or fall short (kernel.fault in sys.go).
 package netpoll

@@ -100,7 +100,7 @@ func newEpollLoop(l *loop) (*epollLoop, error) {
 	e.iovs = make([]unix.Iovec, 0, iovMax)
 	l.onTimer = func() { e.post((*loop).expire) }
 	// Edge-triggered and never read: every write to it is an edge.
-	if errno := epollCtl(epfd, unix.EPOLL_CTL_ADD, efd, unix.EPOLLIN|unix.EPOLLET, wakeTag); errno != 0 {
+	if errno := l.sys.epollCtl(epfd, unix.EPOLL_CTL_ADD, efd, unix.EPOLLIN|unix.EPOLLET, wakeTag); errno != 0 {
 		e.free()
 		return nil, fmt.Errorf("netpoll: epoll_ctl: %w", errno)
 	}
@@ -179,7 +179,7 @@ func (e *epollLoop) wait() {
 			timeout = -1
 		}
 	}
-	n, errno := epollWait(e.epfd, e.events, timeout)
+	n, errno := e.sys.epollWait(e.epfd, e.events, timeout)
 	e.asleep.Store(false)
 	if errno != 0 {
 		panic("BUG: epoll_wait: " + errno.Error())
@@ -294,9 +294,11 @@ func (e *epollLoop) add(s *epollSock) {
 	}
 	s.slot = i
 	e.slots[i].sock = s
-	if errno := epollCtl(e.epfd, unix.EPOLL_CTL_ADD, s.fd, 0, s.tag()); errno != 0 {
+	if errno := e.sys.epollCtl(e.epfd, unix.EPOLL_CTL_ADD, s.fd, 0, s.tag()); errno != 0 {
+		err := sockError("epoll_ctl", errno)
+		s.conn.closeReason.Store(&err)
 		e.open(s.conn)
-		e.close(s.conn, sockError("epoll_ctl", errno))
+		e.process(s.conn)
 		return
 	}
 	e.open(s.conn)
@@ -360,8 +362,8 @@ func (s *epollSock) watch() {
 		return
 	}
 	s.events = want
-	if errno := epollCtl(s.loop.epfd, unix.EPOLL_CTL_MOD, s.fd, want, s.tag()); errno != 0 {
-		s.loop.close(s.conn, sockError("epoll_ctl", errno))
+	if errno := s.loop.sys.epollCtl(s.loop.epfd, unix.EPOLL_CTL_MOD, s.fd, want, s.tag()); errno != 0 {
+		s.loop.fail(s.conn, sockError("epoll_ctl", errno))
 	}
 }
 
@@ -411,7 +413,7 @@ func (s *epollSock) read(failed bool) {
 			e.starve(c)
 			return
 		}
-		n, errno := recvInto(s.fd, own, extra)
+		n, errno := e.sys.recv(s.fd, own, extra)
 		if errno == unix.EAGAIN {
 			break
 		}
@@ -516,12 +518,12 @@ func (s *epollSock) warmed(f FileRange) {
 // send makes the system call for a chunk.
 func (l *loop) send(fd int, ch chunk) (int, syscall.Errno) {
 	if ch.bytes > 0 {
-		n, errno := sendIovs(fd, ch.iovs, ch.bytes, ch.more)
+		n, errno := l.sys.send(fd, ch.iovs, ch.bytes, ch.more)
 		l.stats.writes.Add(1)
 		l.stats.bytesOut.Add(int64(n))
 		return n, errno
 	}
-	n, errno := sendFile(fd, ch.file.Fd, ch.file.Pos, int(ch.file.Len))
+	n, errno := l.sys.sendFile(fd, ch.file.Fd, ch.file.Pos, int(ch.file.Len))
 	l.stats.sendfiles.Add(1)
 	l.stats.bytesOut.Add(int64(n))
 	l.stats.fileBytesOut.Add(int64(n))

@@ -74,10 +74,12 @@ func newFramer(h Handler, frameMax int, pool *bufferPool) *framer {
 func (f *framer) endTurn() {
 	f.l.endFrames()
 	f.a.reset()
-	for f.c.out.head != nil { // nobody answers
+	for f.c.out.head != nil && f.c.out.end() == nil { // nobody answers
 		f.c.out.pop()
 	}
-	f.l.settle(f.c)
+	if !f.c.closed {
+		f.l.settle(f.c)
+	}
 }
 
 // resume ends pauses and delivers what waits, as the sockets do.

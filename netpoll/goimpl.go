@@ -141,15 +141,6 @@ func (s *goSock) leave() {
 	}
 }
 
-// failed closes the connection after a failed wait, which may be abort's work.
-func (s *goSock) failed(op string, err error) {
-	if reason := s.conn.closeReason.Load(); reason != nil {
-		s.loop.close(s.conn, *reason)
-		return
-	}
-	s.loop.close(s.conn, sockError(op, err))
-}
-
 func (s *goSock) wakeWriter() {
 	select {
 	case s.kick <- struct{}{}:
@@ -258,7 +249,7 @@ func (s *goSock) readTurn() {
 		if !admitted {
 			return true
 		}
-		if n, errno = recvInto(int(fd), own, extra); errno != unix.EAGAIN {
+		if n, errno = g.sys.recv(int(fd), own, extra); errno != unix.EAGAIN {
 			return true
 		}
 		g.mu.Lock()
@@ -277,7 +268,7 @@ func (s *goSock) readTurn() {
 		s.dropInput()
 		return
 	case err != nil:
-		s.failed("read", err)
+		g.fail(c, sockError("read", err)) // the wait failed, which may be abort's work
 	case !admitted:
 		g.starve(c)
 	case errno != 0:
@@ -347,7 +338,7 @@ func (s *goSock) writeTurn(wait bool) bool {
 	case c.closed:
 		g.dropOutput(c)
 	case err != nil:
-		s.failed("write", err)
+		g.fail(c, sockError("write", err))
 	case errno == unix.EAGAIN:
 		return false
 	case errno != 0:

@@ -23,6 +23,7 @@ const (
 // do. One goroutine at a time runs it, the loop's own (epoll) or the holder of the loop's mutex (go).
 type loop struct {
 	srv       *Server
+	sys       kernel
 	n         int
 	conns     map[*conn]struct{}
 	connCount atomic.Int64 // of conns and those on the way; the acceptor reads it
@@ -39,7 +40,7 @@ type loop struct {
 }
 
 func newLoop(s *Server, n int) *loop {
-	return &loop{srv: s, n: n, conns: make(map[*conn]struct{})}
+	return &loop{srv: s, sys: s.opts.kernel, n: n, conns: make(map[*conn]struct{})}
 }
 
 // open takes over a new connection.
@@ -131,7 +132,7 @@ func (l *loop) deliver(c *conn, data []byte) []byte {
 		}
 		size := int32(binary.BigEndian.Uint32(data))
 		if size <= 0 || int64(size) > int64(l.srv.opts.FrameBytesMax) {
-			l.close(c, &FrameSizeError{Got: size, Max: l.srv.opts.FrameBytesMax})
+			l.newTicket(c).Close(&FrameSizeError{Got: size, Max: l.srv.opts.FrameBytesMax})
 			return nil
 		}
 		total := prefixBytes + int(size)
@@ -146,6 +147,9 @@ func (l *loop) deliver(c *conn, data []byte) []byte {
 		l.frames++
 		l.srv.opts.Handler.OnFrame(c, l.newTicket(c), data[prefixBytes:total:total])
 		data = data[total:]
+	}
+	if c.ending.Load() {
+		return nil // nobody wants the rest
 	}
 	return data
 }
@@ -201,6 +205,9 @@ func (l *loop) settle(c *conn) {
 		paused |= pauseOutput
 		l.stats.outputPauses.Add(1)
 	}
+	if c.ending.Load() {
+		paused |= pauseEnd
+	}
 	if paused&pauseBudget != 0 && l.srv.budget.admit(c) {
 		paused &^= pauseBudget
 	}
@@ -235,16 +242,20 @@ func (l *loop) starve(c *conn) {
 	l.repause(c, c.paused|pauseBudget)
 }
 
-// finish closes c if it is at its end: the peer or the server has finished, and all responses have been written.
+// finish closes c if it is at its end: the peer, the handler or the server has finished, and all responses before that have been written.
 func (l *loop) finish(c *conn) bool {
-	if c.out.head != nil {
+	end := c.out.end()
+	if c.out.head != nil && end == nil {
 		return false
 	}
-	if l.draining {
+	if end == nil && l.draining {
+		end = ErrServerStopped
+	}
+	if end != nil {
 		if l.linger(c) {
 			return false
 		}
-		l.close(c, ErrServerStopped)
+		l.close(c, end)
 		return true
 	}
 	if !c.eof {
@@ -304,6 +315,12 @@ func (l *loop) close(c *conn, err error) {
 	l.srv.accept.forget(c.remote.Addr())
 	l.connCount.Add(-1)
 	l.srv.closedConn()
+}
+
+// fail closes c because of err, unless there already is another reason to close it.
+func (l *loop) fail(c *conn, err error) {
+	c.closeReason.CompareAndSwap(nil, &err)
+	l.close(c, *c.closeReason.Load())
 }
 
 // dropOutput releases all responses of a closed connection. Its socket calls it when no write uses them any more.

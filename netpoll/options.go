@@ -75,6 +75,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Clock tells the time and drives the time-outs. Default: clock.Real().
 	Clock clock.Clock
+
+	kernel kernel // of tests
 }
 
 // EnsureDefaults fills the fields that are zero with their defaults.

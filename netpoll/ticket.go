@@ -23,6 +23,7 @@ type ticket struct {
 	resp   Response
 	memory int64 // bytes of resp in memory, charged to the budget
 	total  int64 // bytes of resp, files included
+	end    error // the connection ends here, because of it
 }
 
 // Send implements Ticket.
@@ -41,6 +42,16 @@ func (t *ticket) Send(r Response) {
 func (t *ticket) Skip() {
 	t.resp, t.memory, t.total = Response{}, 0, 0
 	t.complete()
+}
+
+// Close implements Ticket.
+func (t *ticket) Close(err error) {
+	if err == nil {
+		err = errClosedByHandler
+	}
+	t.end = err
+	t.conn.ending.Store(true)
+	t.Skip()
 }
 
 func (t *ticket) complete() {
@@ -65,7 +76,7 @@ func (t *ticket) release() {
 	t.conn.queuedBytes.Add(-t.total)
 	t.conn.loop.srv.budget.charge(-t.memory)
 	release := t.resp.Release
-	t.resp = Response{}
+	t.resp, t.end = Response{}, nil
 	if release != nil {
 		release()
 	}
@@ -98,15 +109,25 @@ func (o *output) push(t *ticket) {
 	o.count++
 }
 
-// ready reports whether there is something to write or to retire: the oldest ticket is done.
-func (o *output) ready() bool { return o.head != nil && o.head.state.Load() == ticketDone }
+// ready reports whether there is something to write or to retire: the oldest ticket is done, and not the end.
+func (o *output) ready() bool {
+	return o.head != nil && o.head.state.Load() == ticketDone && o.head.end == nil
+}
+
+// end is the error of Ticket.Close when the oldest ticket is such a one, else nil: all that was to be written has been.
+func (o *output) end() error {
+	if o.head == nil || o.head.state.Load() != ticketDone {
+		return nil
+	}
+	return o.head.end
+}
 
 // gather describes the next write of at most limit bytes and cap(iovs) buffers. An empty chunk means that nothing can be
 // written now.
 func (o *output) gather(iovs []unix.Iovec, limit int) chunk {
 	ch := chunk{iovs: iovs[:0]}
 	part, off := o.part, o.off
-	for t := o.head; t != nil && t.state.Load() == ticketDone; t = t.next {
+	for t := o.head; t != nil && t.state.Load() == ticketDone && t.end == nil; t = t.next {
 		for ; part < len(t.resp.Parts); part, off = part+1, 0 {
 			p := &t.resp.Parts[part]
 			if size := int64(len(p.Bytes)); off < size {
