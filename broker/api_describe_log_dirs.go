@@ -15,6 +15,7 @@ import (
 //
 // Tells every log directory with the size of the partitions in it that were asked for (null: all), and from v4 on
 // (KIP-827) the size of its file system and what is free of it. An offline directory answers KAFKA_STORAGE_ERROR.
+// From v2 on, tagged fields of weir's own (log_dir_tags.go) tell how durable each partition is.
 // There are no future replicas, no cordoned directories (v5, KIP-1066), and the offset lag is 0: the only replica leads.
 
 func (b *Broker) handleDescribeLogDirs(r *request, req *kmsg.DescribeLogDirsRequest) {
@@ -30,6 +31,7 @@ func (b *Broker) handleDescribeLogDirs(r *request, req *kmsg.DescribeLogDirsRequ
 			continue
 		}
 		dir.TotalBytes, dir.UsableBytes = stats.TotalBytes, stats.FreeBytes
+		tagDir(&dir.UnknownTags, &stats)
 		dir.Topics = describeDirTopics(byDir[filepath.Clean(stats.Dir)])
 		resp.Dirs = append(resp.Dirs, dir)
 	}
@@ -81,6 +83,7 @@ func describeDirTopics(byTopic map[string][]*engine.Log) []kmsg.DescribeLogDirsR
 		for _, log := range logs {
 			p := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
 			p.Partition, p.Size = log.TopicPartition().Partition, log.Size()
+			tagPartition(&p.UnknownTags, log)
 			topic.Partitions = append(topic.Partitions, p)
 		}
 		topics = append(topics, topic)

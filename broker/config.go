@@ -134,7 +134,17 @@ func (c *Config) CheckBroker(values map[string]string) error {
 			return err
 		}
 	}
-	return nil
+	inForce := func(name string) (string, bool) {
+		for _, level := range []map[string]string{values, c.static} {
+			if value, ok := level[name]; ok {
+				return value, true
+			}
+		}
+		return "", false
+	}
+	policy, _ := inForce("fsync.policy")
+	messages, set := inForce("log.flush.interval.messages")
+	return fsyncAgrees(policy, set, parseInt(messages))
 }
 
 // CheckTopic holds a topic's values against the table and against each other.

@@ -1,13 +1,10 @@
 package broker
 
 import (
-	"math"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/weirmq/weir/engine"
-	"github.com/weirmq/weir/ioqueue"
 	"github.com/weirmq/weir/record"
 )
 
@@ -46,28 +43,12 @@ func (c *Config) LogConfig(own map[string]string) engine.LogConfig {
 	if text("message.timestamp.type") == "LogAppendTime" {
 		config.TimestampType = record.LogAppendTime
 	}
-	config.Fsync, config.FsyncInterval = c.fsync(own, config.FsyncInterval)
+	choice := c.fsync(own)
+	config.Fsync = choice.policy
+	if choice.interval > 0 {
+		config.FsyncInterval = choice.interval
+	}
 	return config.EnsureDefaults()
-}
-
-// fsync decides the class of durability. fsync.policy says it outright. Without it Kafka's keys do: a finite flush.messages
-// asks for an fsync every so many records, which commit more than keeps, and a finite flush.ms is an interval. With neither,
-// a topic of one replica is committed: there is nothing else that could keep its records through a power cut.
-func (c *Config) fsync(own map[string]string, interval time.Duration) (ioqueue.Policy, time.Duration) {
-	if name := c.TopicSetting(own, "fsync.policy").Value; name != "" {
-		policy, err := ioqueue.ParsePolicy(name)
-		if err != nil {
-			panic("BUG: fsync.policy passed its check and does not parse: " + name)
-		}
-		return policy, interval
-	}
-	if parseInt(c.TopicSetting(own, "flush.messages").Value) < math.MaxInt64 {
-		return ioqueue.PolicyCommit, interval
-	}
-	if ms := parseInt(c.TopicSetting(own, "flush.ms").Value); ms < math.MaxInt64 {
-		return ioqueue.PolicyInterval, millis(min(max(ms, 1), time.Hour.Milliseconds()))
-	}
-	return ioqueue.PolicyCommit, interval
 }
 
 // minusOneForZero turns Kafka's 0 into the engine's -1: there, the zero value of a field stands for its default.

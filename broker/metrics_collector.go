@@ -87,8 +87,10 @@ func (c *collector) partitions(out chan<- prometheus.Metric) {
 		gauge("weir_log_end_offset", "Log end offset of the partition.", offsets.LogEnd)
 		gauge("weir_log_bytes", "Bytes of the partition's log.", stats.Bytes)
 		gauge("weir_log_unsynced_bytes", "Bytes of the partition not yet durable.", stats.UnsyncedBytes)
-		send(out, "weir_log_appends_total", "Appends to the partition since it was opened.", prometheus.CounterValue, float64(stats.Appends), labels)
-		send(out, "weir_log_appended_bytes_total", "Bytes appended to the partition since it was opened.", prometheus.CounterValue,
-			float64(stats.AppendedBytes), labels)
+		count := func(name, help string, v int64) { send(out, name, help, prometheus.CounterValue, float64(v), labels) }
+		count("weir_log_fsyncs_total", "fsyncs of the partition's log since it was opened.", stats.Syncs)
+		count("weir_log_fsync_appends_total", "Appends that those fsyncs made durable.", stats.SyncedAppends)
+		count("weir_log_appends_total", "Appends to the partition since it was opened.", stats.Appends)
+		count("weir_log_appended_bytes_total", "Bytes appended to the partition since it was opened.", stats.AppendedBytes)
 	}
 }

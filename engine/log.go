@@ -285,6 +285,8 @@ type LogStats struct {
 	Bytes    int64
 	// UnsyncedBytes were appended and are not yet durable.
 	UnsyncedBytes int64
+	// Syncs counts fsyncs of the log since it was opened, SyncedAppends the appends that they made durable.
+	Syncs, SyncedAppends int64
 	// Appends, AppendedBytes and Reads count since the log was opened; Duplicates are repeats of idempotent producers.
 	Appends, AppendedBytes, Reads, Duplicates int64
 	// Producers is the number of producers whose sequence numbers are remembered.
@@ -301,6 +303,7 @@ func (l *Log) Stats() LogStats {
 		return st
 	}
 	st.Segments, st.Bytes, st.UnsyncedBytes = len(l.segments()), l.Size(), l.stream.UnsyncedBytes()
+	st.Syncs, st.SyncedAppends = l.stream.Syncs()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st.Producers = l.mu.producers.count()

@@ -226,6 +226,10 @@ func (st *Stream) endSync(g *group, shot *snapshot, err error) {
 	if !fs.dropped {
 		st.settleLocked(fs, shot.bytes, shot.appends)
 	}
+	if shot.needed {
+		st.syncs.Add(1)
+		st.synced.Add(shot.appends)
+	}
 	g.appends += shot.appends
 	g.bytes += shot.bytes
 	g.stale = g.stale || shot.epoch != st.mu.epoch

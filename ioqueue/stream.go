@@ -19,6 +19,8 @@ type Stream struct {
 	s        *Scheduler
 	durable  atomic.Int64 // changed under mu only
 	unsynced atomic.Int64 // bytes
+	syncs    atomic.Int64 // fsyncs that have succeeded
+	synced   atomic.Int64 // appends that they made durable
 
 	mu struct {
 		sync.Mutex
@@ -87,6 +89,10 @@ func (st *Stream) Durable() int64 { return st.durable.Load() }
 
 // UnsyncedBytes returns how many written bytes are not yet durable.
 func (st *Stream) UnsyncedBytes() int64 { return st.unsynced.Load() }
+
+// Syncs returns how many fsyncs of the stream's files have succeeded, those shared with other streams
+// included, and how many Written calls they made durable.
+func (st *Stream) Syncs() (syncs, appends int64) { return st.syncs.Load(), st.synced.Load() }
 
 // SetFile makes f the active file. The one before it is sealed: if it has
 // unsynced bytes it is synced in the background, whatever the policy, before

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/weirmq/weir/engine"
 )
 
 func newTopicCmd() *cobra.Command {
@@ -31,6 +32,11 @@ func newTopicCmd() *cobra.Command {
 
 // withAdmin runs f with an admin client that is closed afterwards, and within the flags' timeout.
 func withAdmin(cmd *cobra.Command, flags *clientFlags, f func(ctx context.Context, admin *kadm.Client) error) error {
+	return withClient(cmd, flags, func(ctx context.Context, client *kgo.Client) error { return f(ctx, kadm.NewClient(client)) })
+}
+
+// withClient is withAdmin for requests that the admin client does not know.
+func withClient(cmd *cobra.Command, flags *clientFlags, f func(ctx context.Context, client *kgo.Client) error) error {
 	client, err := flags.connect()
 	if err != nil {
 		return err
@@ -38,7 +44,7 @@ func withAdmin(cmd *cobra.Command, flags *clientFlags, f func(ctx context.Contex
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 	defer cancel()
-	return f(ctx, kadm.NewClient(client))
+	return f(ctx, client)
 }
 
 func newTopicCreateCmd(flags *clientFlags) *cobra.Command {
@@ -134,7 +140,7 @@ func newTopicListCmd(flags *clientFlags) *cobra.Command {
 				}
 				rows := []topicRow{}
 				for _, topic := range topics.Sorted() {
-					rows = append(rows, topicRow{topic.Topic, topic.ID.String(), len(topic.Partitions), topic.Partitions.NumReplicas()})
+					rows = append(rows, topicRow{topic.Topic, engine.TopicID(topic.ID).String(), len(topic.Partitions), topic.Partitions.NumReplicas()})
 				}
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), rows)
@@ -149,114 +155,6 @@ func newTopicListCmd(flags *clientFlags) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-// partitionRow is one partition in `weir topic describe`.
-type partitionRow struct {
-	Partition int32   `json:"partition"`
-	Leader    int32   `json:"leader"`
-	Epoch     int32   `json:"leader_epoch"`
-	Replicas  []int32 `json:"replicas"`
-	InSync    []int32 `json:"in_sync_replicas"`
-	LogStart  int64   `json:"log_start_offset"`
-	End       int64   `json:"high_watermark"`
-}
-
-// topicDetail is the answer of `weir topic describe`.
-type topicDetail struct {
-	Name       string            `json:"name"`
-	ID         string            `json:"id"`
-	Partitions []partitionRow    `json:"partitions"`
-	Configs    map[string]string `json:"configs"`
-	sources    map[string]string
-}
-
-func newTopicDescribeCmd(flags *clientFlags) *cobra.Command {
-	var asJSON, all bool
-	cmd := &cobra.Command{
-		Use:     "describe TOPIC",
-		Short:   "Show a topic's partitions, offsets and configuration",
-		Example: "  weir topic describe orders\n  weir topic describe orders --all --json",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdmin(cmd, flags, func(ctx context.Context, admin *kadm.Client) error {
-				detail, err := describeTopic(ctx, admin, args[0], all)
-				if err != nil {
-					return err
-				}
-				if asJSON {
-					return printJSON(cmd.OutOrStdout(), detail)
-				}
-				return printTopic(cmd.OutOrStdout(), detail)
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&all, "all", false, "show every configuration key, defaults included")
-	return cmd
-}
-
-func describeTopic(ctx context.Context, admin *kadm.Client, name string, all bool) (*topicDetail, error) {
-	topics, err := admin.ListTopics(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	topic, ok := topics[name]
-	if !ok {
-		return nil, fmt.Errorf("topic %s does not exist; `weir topic list` shows those that do", name)
-	}
-	if topic.Err != nil {
-		return nil, topicError("describing", name, topic.Err, "")
-	}
-	starts, err := admin.ListStartOffsets(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := admin.ListEndOffsets(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	detail := &topicDetail{Name: name, ID: topic.ID.String(), Configs: map[string]string{}, sources: map[string]string{}}
-	for _, p := range topic.Partitions.Sorted() {
-		row := partitionRow{p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, -1, -1}
-		if at, ok := starts.Lookup(name, p.Partition); ok && at.Err == nil {
-			row.LogStart = at.Offset
-		}
-		if at, ok := ends.Lookup(name, p.Partition); ok && at.Err == nil {
-			row.End = at.Offset
-		}
-		detail.Partitions = append(detail.Partitions, row)
-	}
-	configs, err := admin.DescribeTopicConfigs(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	for _, resource := range configs {
-		for _, config := range resource.Configs {
-			if all || config.Source.String() == "DYNAMIC_TOPIC_CONFIG" || strings.HasPrefix(config.Key, "fsync.") {
-				detail.Configs[config.Key] = config.MaybeValue()
-				detail.sources[config.Key] = config.Source.String()
-			}
-		}
-	}
-	return detail, nil
-}
-
-func printTopic(w io.Writer, detail *topicDetail) error {
-	fmt.Fprintf(w, "topic %s, id %s, %s\n\n", detail.Name, detail.ID, countOf(len(detail.Partitions), "partition"))
-	table := newTable(w, "PARTITION", "LEADER", "EPOCH", "REPLICAS", "IN-SYNC", "LOG START", "HIGH WATERMARK")
-	for _, p := range detail.Partitions {
-		fmt.Fprintf(table, "%d\t%d\t%d\t%v\t%v\t%d\t%d\n", p.Partition, p.Leader, p.Epoch, p.Replicas, p.InSync, p.LogStart, p.End)
-	}
-	if err := table.Flush(); err != nil || len(detail.Configs) == 0 {
-		return err
-	}
-	fmt.Fprintln(w)
-	table = newTable(w, "CONFIG", "VALUE", "SOURCE")
-	for _, key := range slices.Sorted(maps.Keys(detail.Configs)) {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", key, detail.Configs[key], detail.sources[key])
-	}
-	return table.Flush()
 }
 
 // countOf is "1 partition" or "2 partitions".
