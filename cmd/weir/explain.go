@@ -187,7 +187,7 @@ func lossesOf(config engine.LogConfig, replicas, minInsync int) []ackLosses {
 	one, all := written, written
 	one.Acks, all.Acks = "1", "all"
 	if minInsync > replicas {
-		all = ackLosses{Acks: "all", Means: fmt.Sprintf("there is none: every record is refused, min.insync.replicas=%d and there are %s",
+		all = ackLosses{Acks: "all", Means: fmt.Sprintf("there is none: every record is refused, min.insync.replicas=%d of %s",
 			minInsync, countOf(replicas, "replica"))}
 	} else {
 		all.Means += " (the only replica, so the same as acks=1)"
