@@ -250,6 +250,9 @@ func TestFullDiskRefusesAnAbort(t *testing.T) {
 			if got := l.Offsets(); got != before || l.Err() != nil {
 				t.Errorf("%s: offsets %+v, want %+v; error %v", name, got, before, l.Err())
 			}
+			if info, err := mem.Stat(l.part.join(segmentName(0, txnIndexSuffix))); err == nil && info.Size != int64((want-1)*txnIndexEntrySize) {
+				t.Errorf("%s: index of %d bytes after the refusal, want that of %d entries", name, info.Size, want-1)
+			}
 			remove()
 			testkit.Eventually(t, name+": the marker when there is space", func() bool { return abort() == nil })
 			check := func(when string) {
