@@ -240,7 +240,8 @@ func (a *admin) endOffsets(ctx context.Context, topic string, partitions []int32
 // inForceKeys are the configuration keys that decide what an acknowledgement means; they are read back and printed.
 var inForceKeys = []string{"min.insync.replicas", "flush.messages", "flush.ms", "fsync.policy", "fsync.interval.ms",
 	"fsync.interval.bytes", "compression.type", "segment.bytes", "max.message.bytes", "retention.ms", "retention.bytes",
-	"message.timestamp.type", "log.flush.interval.messages", "log.flush.interval.ms", "num.network.threads", "num.io.threads"}
+	"message.timestamp.type", "log.flush.interval.messages", "log.flush.interval.ms",
+	"log.flush.scheduler.interval.ms", "num.network.threads", "num.io.threads"}
 
 // inForce reads the configuration of the topic and of the broker back from the target.
 func (a *admin) inForce(ctx context.Context, topic string, parts []partitionInfo) (map[string]string, error) {

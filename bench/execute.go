@@ -11,6 +11,7 @@ import (
 type totals struct {
 	at                            int64 // ns on the run's clock
 	sent, acked, failed, ackBytes int64
+	unsent                        int64
 	read, readBytes               int64
 	catchRead, catchBytes         int64
 	fetches, fetchedOnWire        int64
@@ -23,12 +24,33 @@ type totals struct {
 // progress is the number that tells whether the load is steady: whatever the spec moves.
 func (t *totals) progress() int64 { return t.acked + t.read + t.catchRead }
 
+// snapshot takes everything that the result needs; deep adds what is slow to read, for the two ends of the measurement.
 func (r *run) snapshot(deep bool) totals {
-	t := totals{at: r.clock.now(), broker: sampleProcs(r.target.PIDs(), deep), self: sampleSelf(), host: sampleHost(deep)}
+	t := r.light()
+	t.self = sampleSelf()
+	if deep {
+		t.broker = sampleProcs(r.pids(), true)
+		t.host = sampleHost(r.pids())
+	}
+	return t
+}
+
+// pids are the target's processes. They are looked up once: finding who listens on a port reads a link per open file of the host.
+func (r *run) pids() []int {
+	if !r.pidsKnown {
+		r.pidList, r.pidsKnown = r.target.PIDs(), true
+	}
+	return r.pidList
+}
+
+// light takes what a second of the measurement needs.
+func (r *run) light() totals {
+	t := totals{at: r.clock.now(), broker: sampleProcs(r.pids(), false)}
 	for _, c := range r.cnts {
 		t.sent += c.sent.Load()
 		t.acked += c.acked.Load()
 		t.failed += c.failed.Load()
+		t.unsent += c.unsent.Load()
 		t.ackBytes += c.ackedBytes.Load()
 		t.read += c.read.Load()
 		t.readBytes += c.readBytes.Load()
@@ -85,6 +107,7 @@ func (r *run) execute(ctx context.Context) (*RunResult, error) {
 	after := r.snapshot(true)
 	col.finish()
 	r.stopProducers(ctx, cancel, producing)
+	r.quietProcess.restore() // only now: answers to requests of the measurement may have come late
 	r.finish(ctx, cancel, res)
 	col.late(r)
 	res.fill(r, col, &before, &after)
@@ -129,15 +152,20 @@ func (r *run) waitRead(ctx context.Context) {
 // warmAgree is how much two windows of the warm-up may differ, as a share, where chance allows no more.
 const warmAgree = 0.03
 
-// warm waits for Warmup, then until two windows of a quarter of it (at least 0.5 s) agree, for as long again at most.
+// warmWindow is the length of a window of the warm-up.
+func warmWindow(s *Spec) time.Duration { return max(s.Warmup/4, 500*time.Millisecond) }
+
+// warm waits for Warmup and until two successive windows of it agree, at most for twice as long. A warm-up below a second has no windows,
+// nor has one without producers.
 func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
-	col.wait(ctx, "warm-up", r.spec.Warmup)
-	window := max(r.spec.Warmup/4, 500*time.Millisecond)
+	window := warmWindow(r.spec)
 	if r.spec.Conns == 0 || r.spec.Warmup < time.Second {
+		col.wait(ctx, "warm-up", r.spec.Warmup)
 		return
 	}
+	col.wait(ctx, "warm-up", r.spec.Warmup-2*window)
 	last := math.NaN()
-	for left := r.spec.Warmup; left >= window && ctx.Err() == nil && r.err() == nil; left -= window {
+	for left := r.spec.Warmup + 2*window; left >= window && ctx.Err() == nil && r.err() == nil; left -= window {
 		a := r.snapshot(false)
 		col.wait(ctx, "warm-up", window)
 		b := r.snapshot(false)
@@ -190,6 +218,9 @@ func (r *run) dialCatchUp(ctx context.Context) (first int, err error) {
 // measure opens the measurement, starts the catch-up readers, waits for its end, and returns the totals at its start. Without producers
 // it ends as soon as the catch-up readers have read everything.
 func (r *run) measure(ctx context.Context, col *collector, catchUp int) totals {
+	if r.alone {
+		r.quietProcess = quiet(len(r.producers))
+	}
 	before := r.snapshot(true)
 	from := r.clock.now()
 	r.from.Store(from)
@@ -272,8 +303,8 @@ type Second struct {
 type collector struct {
 	r       *run
 	total   histSet
-	perSec  []encodedSet // of all seconds but the last
-	open    *histSet     // the last second: late answers still count
+	perSec  []encodedSet // the first seconds of the measurement
+	kept    []*histSet   // the seconds after those; late answers still count in the last one
 	spare   *histSet
 	seconds []Second
 	last    totals
@@ -283,12 +314,12 @@ type collector struct {
 	until   func() bool // ends a wait early; nil: never
 }
 
-func newCollector(r *run) *collector { return &collector{r: r, last: r.snapshot(false)} }
+func newCollector(r *run) *collector { return &collector{r: r, last: r.light()} }
 
 // begin drops what was recorded so far and starts the series of seconds.
 func (c *collector) begin(from int64) {
 	c.begun, c.started = true, from
-	c.last = c.r.snapshot(false)
+	c.last = c.r.light()
 }
 
 // wait lets d pass, ticking every second.
@@ -317,7 +348,7 @@ func (c *collector) wait(ctx context.Context, step string, d time.Duration) {
 }
 
 func (c *collector) tick(step string, elapsed, total time.Duration) {
-	now := c.r.snapshot(false)
+	now := c.r.light()
 	dt := float64(now.at-c.last.at) / 1e9
 	if dt < 0.2 {
 		return
@@ -348,8 +379,7 @@ func (c *collector) tick(step string, elapsed, total time.Duration) {
 	}
 	if c.begun {
 		c.total.merge(set)
-		c.seal()
-		c.open = set
+		c.keep(set)
 		c.seconds = append(c.seconds, s)
 	} else {
 		set.reset()
@@ -369,16 +399,30 @@ func (c *collector) late(r *run) {
 		rec.take(set)
 	}
 	c.total.merge(set)
-	if c.open != nil {
-		c.open.merge(set)
+	if n := len(c.kept); n > 0 {
+		c.kept[n-1].merge(set)
 	}
 }
 
-// seal encodes the last second, which gets no more values.
-func (c *collector) seal() {
-	if c.open != nil {
-		c.perSec = append(c.perSec, c.open.encode())
-		c.open.reset()
-		c.spare, c.open = c.open, nil
+// keptMax is how many seconds stay as they are, 1 MiB each, until the measurement is over: encoding a histogram allocates a MiB, which
+// would call for the collector in the middle of it.
+const keptMax = 300
+
+// keep adds the histograms of a second.
+func (c *collector) keep(set *histSet) {
+	c.kept = append(c.kept, set)
+	if len(c.kept) > keptMax {
+		c.perSec = append(c.perSec, c.kept[0].encode())
+		c.kept[0].reset()
+		c.spare = c.kept[0]
+		c.kept = append(c.kept[:0], c.kept[1:]...)
 	}
+}
+
+// seal encodes every second; they get no more values.
+func (c *collector) seal() {
+	for _, set := range c.kept {
+		c.perSec = append(c.perSec, set.encode())
+	}
+	c.kept = nil
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +23,8 @@ const (
 	probeTime  = 150 * time.Millisecond
 )
 
-// touchMemory maps n bytes, writes to each page for at most probeTime, unmaps, and returns the rate in bytes per second; 0 when it
-// cannot map.
+// touchMemory maps n bytes, writes to each page for at most probeTime, unmaps, and returns the rate in bytes per second of the thread's CPU
+// time; 0 when it cannot map. CPU time, since it counts the hypervisor's work on a fault, but not the time that other processes had.
 func touchMemory(n int) float64 {
 	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
@@ -31,8 +32,10 @@ func touchMemory(n int) float64 {
 	}
 	defer func() { _ = unix.Munmap(mem) }()
 	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE) // 4 KiB pages, as the page cache uses for appends
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	page := os.Getpagesize()
-	start := time.Now()
+	start, cpu := time.Now(), threadCPU()
 	done := 0
 	for ; done < len(mem); done += page {
 		mem[done] = 1
@@ -40,17 +43,29 @@ func touchMemory(n int) float64 {
 			break
 		}
 	}
-	return float64(done) / time.Since(start).Seconds()
+	return float64(done) / max(threadCPU()-cpu, 1e-9)
+}
+
+// threadCPU is the CPU time of this thread, seconds.
+func threadCPU() float64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
+		return 0
+	}
+	return float64(ts.Nano()) / 1e9
 }
 
 // ProbeMemory measures how fast memory can be touched for the first time, in bytes per second.
 func ProbeMemory() float64 { return touchMemory(probeBytes) }
 
 // memoryAvailable reads MemAvailable in bytes, 0 when unknown.
-func memoryAvailable() int64 {
+func memoryAvailable() int64 { return memoryLine("MemAvailable:") }
+
+// memoryLine reads a line of /proc/meminfo in bytes, 0 when unknown.
+func memoryLine(name string) int64 {
 	data, _ := os.ReadFile("/proc/meminfo")
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			return kb << 10
 		}
@@ -59,10 +74,12 @@ func memoryAvailable() int64 {
 }
 
 // WarmMemory touches and frees n bytes (at most three quarters of what is available), so that the measured run does not pay for the
-// hypervisor's page faults. It returns the number touched.
-func WarmMemory(ctx context.Context, n int64) int64 {
+// hypervisor's page faults. It stops when limit has passed, and returns the number of bytes touched.
+func WarmMemory(ctx context.Context, n int64, limit time.Duration) int64 {
 	n = min(n, memoryAvailable()*3/4)
-	const step = 1 << 30
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	const step = 64 << 20
 	var held [][]byte
 	defer func() {
 		for _, m := range held {

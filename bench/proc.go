@@ -43,7 +43,11 @@ func sampleProcs(pids []int, deep bool) ProcSample {
 			continue
 		}
 		n := func(i int) int64 { v, _ := strconv.ParseInt(f[i-3], 10, 64); return v } // i: number in proc(5)
-		s.CPUSeconds += float64(n(14)+n(15)) / ticksPerSecond
+		if cpu, ok := processCPU(pid); ok {
+			s.CPUSeconds += cpu
+		} else {
+			s.CPUSeconds += float64(n(14)+n(15)) / ticksPerSecond
+		}
 		s.MinorFaults += n(10)
 		s.Threads += int(n(20))
 		s.RSSBytes += n(24) * int64(os.Getpagesize())
@@ -88,11 +92,15 @@ func procFields(path string) map[string]int64 {
 // hostSample is the state of the whole host, in CPU seconds since boot.
 type hostSample struct {
 	busy, steal, total float64
-	kernel             float64 // threads of the kernel, such as writeback; only in deep samples
-	flushes            int64   // flush requests completed by all whole disks
+	irq                float64       // interrupts, softirqs included
+	kernel             map[int]int64 // clock ticks of each thread of the kernel, such as writeback
+	others             float64       // all processes but this one, the target's and the kernel's, with their reaped children
+	flushes            int64         // flush requests completed by all whole disks
+	memFree            int64         // bytes that nothing uses, not even the page cache
 }
 
-func sampleHost(deep bool) hostSample {
+// sampleHost takes a few ms on a host with hundreds of processes; mine are the target's.
+func sampleHost(mine []int) hostSample {
 	var s hostSample
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -111,29 +119,48 @@ func sampleHost(deep bool) hostSample {
 	}
 	s.steal = v[8]
 	s.busy = s.total - v[4] - v[5] - v[8]
-	if deep {
-		s.flushes = diskFlushes()
-		s.kernel = kernelThreadSeconds()
-	}
+	s.irq = v[6] + v[7]
+	s.flushes, s.memFree = diskFlushes(), memoryLine("MemFree:")
+	s.sumProcesses(append([]int{os.Getpid()}, mine...))
 	return s
 }
 
-// kernelThreadSeconds sums the CPU time of the children of kthreadd (pid 2).
-func kernelThreadSeconds() float64 {
+// sumProcesses notes the CPU time of the kernel's threads (kthreadd, pid 2, and its children) and adds up that of all processes but mine. A
+// process that ends moves its time to the one that reaps it, so that short-lived ones count too, and none counts twice.
+func (s *hostSample) sumProcesses(mine []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	var ticks int64
+	s.kernel = map[int]int64{}
+	var others int64
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
 		if err != nil {
 			continue
 		}
 		f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(f) < 13 || f[1] != "2" {
+		if len(f) < 15 {
 			continue
 		}
-		u, _ := strconv.ParseInt(f[11], 10, 64)
-		s, _ := strconv.ParseInt(f[12], 10, 64)
-		ticks += u + s
+		var ticks int64
+		for _, text := range f[11:15] { // user and system, its own and of its reaped children
+			n, _ := strconv.ParseInt(text, 10, 64)
+			ticks += n
+		}
+		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
+		switch {
+		case pid == 2 || f[1] == "2":
+			s.kernel[pid] = ticks
+		case !slices.Contains(mine, pid):
+			others += ticks
+		}
+	}
+	s.others = float64(others) / ticksPerSecond
+}
+
+// kernelSince is the CPU time of the kernel's threads since before, seconds. Those that ended meanwhile took theirs along: nobody reaps them.
+func (s *hostSample) kernelSince(before *hostSample) float64 {
+	var ticks int64
+	for pid, n := range s.kernel {
+		ticks += max(0, n-before.kernel[pid])
 	}
 	return float64(ticks) / ticksPerSecond
 }

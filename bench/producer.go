@@ -19,6 +19,11 @@ const coalesceMax = 32
 // openLoopLimit bounds the requests in flight of an open-loop connection: memory only, a schedule does not wait for answers.
 const openLoopLimit = 1 << 20
 
+// giveUpAfter is how long after the end a sender goes on with requests that are overdue because the target took no more. Then the rest of
+// the schedule is dropped, and each of its requests counts with the response time that it had reached: a broker at twice its capacity would
+// otherwise have to be waited for as long as the measurement took.
+const giveUpAfter = time.Second
+
 // preciseConnsMax is the number of senders that get a thread of their own for precise sleeping.
 const preciseConnsMax = 128
 
@@ -28,6 +33,7 @@ const blockedWrite = 2 * time.Millisecond
 // counters are one worker's totals since the start. All in units named; read by the collector.
 type counters struct {
 	sent, acked, failed    atomic.Int64 // produce requests
+	unsent                 atomic.Int64 // produce requests of the schedule that were given up, see giveUpAfter
 	ackedBytes, wireBytes  atomic.Int64 // value bytes acknowledged; bytes written to the socket
 	read, readBytes        atomic.Int64 // batches and value bytes that tail consumers had
 	catchRead, catchBytes  atomic.Int64 // the same of catch-up readers
@@ -85,6 +91,7 @@ type producer struct {
 	heads       []byte
 	trailers    [coalesceMax][4]byte
 	iov         net.Buffers
+	out         net.Buffers // what is left of iov in a write; a field, since its address escapes
 	batch       []pending
 	freeAt      int64 // when the target last let go of a blocked write, ns
 }
@@ -161,7 +168,12 @@ func (p *producer) send(ctx context.Context, pc pace) error {
 	}
 	for ctx.Err() == nil {
 		if pc.schedule != nil {
-			if next >= p.r.stopAt.Load() {
+			stop := p.r.stopAt.Load()
+			if next >= stop {
+				return nil
+			}
+			if p.r.clock.now()-stop > int64(giveUpAfter) { // stop is the largest integer until the end is known
+				p.giveUp(pc.schedule, next, stop)
 				return nil
 			}
 			if wait := next - p.r.clock.now(); wait > 0 {
@@ -200,6 +212,18 @@ func (p *producer) send(ctx context.Context, pc pace) error {
 		}
 	}
 	return nil
+}
+
+// giveUp counts what the schedule still had before stop.
+func (p *producer) giveUp(schedule *Schedule, next, stop int64) {
+	now := p.r.clock.now()
+	for ; next < stop; next = schedule.Next() {
+		p.cnt.unsent.Add(1)
+		if p.r.measured(next) {
+			p.rec.record(metricResponse, now-next)
+			p.rec.record(metricSlip, now-next)
+		}
+	}
 }
 
 func (p *producer) sleep(d time.Duration) {
@@ -261,8 +285,8 @@ func (p *producer) write(open bool) error {
 		p.q.push(p.batch)
 	}
 	p.cnt.sent.Add(int64(len(p.batch)))
-	iov := p.iov
-	if _, err := iov.WriteTo(p.w.c); err != nil {
+	p.out = p.iov
+	if _, err := p.out.WriteTo(p.w.c); err != nil {
 		if p.r.spec.Acks == 0 {
 			for i := range p.batch {
 				p.r.sent.fail(p.index, p.batch[i].partition, p.batch[i].seq)

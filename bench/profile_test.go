@@ -109,7 +109,7 @@ func TestDefaultProfileFitsIntoAMinute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := p.Estimate(); d > 50*time.Second {
+	if d, _ := p.Estimate(1, 0); d > 50*time.Second {
 		t.Fatalf("estimated at %v", d)
 	}
 }

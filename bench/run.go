@@ -41,6 +41,12 @@ type run struct {
 	cnts      []*counters
 	closers   []func()
 
+	alone        bool          // the process has nothing else to do: its runtime may be tuned for the measurement
+	quietProcess *quietProcess // in force during the measurement; nil: none
+	workerCPUs   int           // cores of the workers' hosts; 0 without workers
+	pidList      []int
+	pidsKnown    bool
+
 	from, to, stopAt atomic.Int64 // ns on the clock: the measurement, and when senders stop
 	drainTo          atomic.Pointer[[]int64]
 	unitRecords      int          // records in a batch that is sent, answered and counted as one
@@ -125,11 +131,17 @@ func (r *run) findStamp(head []byte) (s stamp, ok bool) {
 // Run puts one Spec on one started Target and returns what was measured. The error says that there is no result at all (the
 // target cannot be reached, the Spec is impossible); a target that fails in the middle gives a Run that is marked invalid.
 func Run(ctx context.Context, target Target, spec Spec, live func(Progress)) (*RunResult, error) {
+	return runOn(ctx, target, spec, live, false)
+}
+
+// runOn is Run; alone says that the process does nothing else meanwhile.
+func runOn(ctx context.Context, target Target, spec Spec, live func(Progress), alone bool) (*RunResult, error) {
 	spec.EnsureDefaults()
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
 	r := newRun(target, &spec, live)
+	r.alone = alone
 	defer r.cleanup()
 	if err := r.setup(ctx); err != nil {
 		return nil, fmt.Errorf("target %s: %w", target.Name(), err)

@@ -25,6 +25,10 @@ type RunResult struct {
 	Requests       int64   `json:"produce_requests"`
 	Fetches        int64   `json:"fetch_responses"`
 	FailedRequests int64   `json:"failed_requests"`
+	// UnsentRequests were due, but the target took no more; they count in Response with the time that they had waited.
+	UnsentRequests int64 `json:"unsent_requests"`
+	// Limit says what bounded the run: see limit.go.
+	Limit string `json:"limit"`
 
 	Response     *Latency `json:"response,omitempty"`
 	Service      *Latency `json:"service,omitempty"`
@@ -40,8 +44,11 @@ type RunResult struct {
 	Generator GeneratorCost `json:"generator"`
 	Host      HostLoad      `json:"host"`
 
-	// MemoryRate is the first-touch rate probed before the run, bytes per second; 0 when not probed.
+	// MemoryRate is the first-touch rate probed before the run, bytes per second of CPU time; 0 when not probed.
 	MemoryRate float64 `json:"first_touch_bytes_per_s"`
+	// FirstTouched is the memory that the run took from the host's free memory, bytes; StoredBytes is what producers sent, compressed.
+	FirstTouched int64 `json:"first_touched_bytes"`
+	StoredBytes  int64 `json:"sent_bytes"`
 
 	Errors  map[string]int64 `json:"errors,omitempty"`
 	Truth   Truth            `json:"truth"`
@@ -76,6 +83,7 @@ type BrokerCost struct {
 
 // GeneratorCost is what the measurement cost the generator.
 type GeneratorCost struct {
+	CPUs       int     `json:"cpus,omitempty"` // cores of the workers' hosts together; 0: the generator shares the target's host, or runs on this one
 	CPUSeconds float64 `json:"cpu_s"`
 	Cores      float64 `json:"cpu_cores"`
 	CPUPerGB   float64 `json:"cpu_s_per_gb"`
@@ -90,7 +98,11 @@ type HostLoad struct {
 	BusyCores   float64 `json:"busy_cores"`
 	StealCores  float64 `json:"steal_cores"`
 	KernelCores float64 `json:"kernel_thread_cores"` // writeback and the like
-	OtherCores  float64 `json:"other_cores"`         // busy, but none of broker, generator and kernel threads
+	// IRQCores is the time in interrupts, the loopback's traffic above all; some kernels charge it to the processes too.
+	IRQCores float64 `json:"interrupt_cores"`
+	// OtherCores is the CPU time of all other processes, or what is busy and none of the above, whichever is larger: processes of
+	// another container show in the second only.
+	OtherCores float64 `json:"other_cores"`
 }
 
 func (res *RunResult) note(format string, args ...any) {
@@ -106,7 +118,11 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 		res.Offered = r.spec.Rate.Value
 	}
 	res.Requests, res.Fetches = after.acked-before.acked, after.fetches-before.fetches
-	res.FailedRequests = max(r.snapshot(false).failed, after.failed) - before.failed
+	end := r.light()
+	res.FailedRequests = max(end.failed, after.failed) - before.failed
+	if res.UnsentRequests = max(end.unsent, after.unsent); res.UnsentRequests > 0 {
+		res.note("%d requests that were due before the end were never sent: the target took no more", res.UnsentRequests)
+	}
 	res.Records = float64(res.Requests) * records / sec
 	res.ValueBytes = float64(after.ackBytes-before.ackBytes) / sec
 	res.ReadRecords = float64(after.read-before.read+after.catchRead-before.catchRead) * records / sec
@@ -124,7 +140,7 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	col.seal()
 	res.hists, res.perSec = col.total.encode(), col.perSec
 	moved := float64(after.ackBytes-before.ackBytes+after.readBytes-before.readBytes+after.catchBytes-before.catchBytes) / 1e9
-	if len(r.target.PIDs()) > 0 {
+	if len(r.pids()) > 0 {
 		res.Broker = brokerCost(before, after, sec, moved, float64(res.Requests+res.Fetches), float64(res.Requests)*records)
 		res.Broker.RSSPeakBytes = max(col.rssPeak, after.broker.RSSBytes)
 		if v := float64(after.ackBytes - before.ackBytes); v > 0 {
@@ -132,13 +148,14 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 		}
 	}
 	self := after.self.cpuSeconds - before.self.cpuSeconds
-	res.Generator = GeneratorCost{CPUSeconds: self, Cores: self / sec, GCs: int(after.self.gcCount - before.self.gcCount),
+	res.Generator = GeneratorCost{CPUs: r.workerCPUs, CPUSeconds: self, Cores: self / sec, GCs: int(after.self.gcCount - before.self.gcCount),
 		GCPauseUS: float64((after.self.gcPause - before.self.gcPause).Microseconds()), CPUPerGB: ratio(self, moved)}
-	if res.Generator.GCs > 0 {
-		res.Generator.GCMaxUS = min(float64(after.self.gcMaxPause.Microseconds()), res.Generator.GCPauseUS)
-	}
+	res.Generator.GCMaxUS = float64(after.self.longestPause(&before.self).Microseconds())
 	res.Host = hostLoad(before, after, sec, self)
 	res.Errors = r.errorCounts()
+	res.StoredBytes = after.wireBytes - before.wireBytes
+	res.FirstTouched = res.firstTouched(before, after)
+	res.Limit = res.limit(r.spec)
 	res.judge(r.spec)
 }
 
@@ -159,8 +176,10 @@ func brokerCost(before, after *totals, sec, moved, requests, records float64) *B
 func hostLoad(before, after *totals, sec, self float64) HostLoad {
 	l := HostLoad{CPUs: hostCPUs(), BusyCores: (after.host.busy - before.host.busy) / sec,
 		StealCores: (after.host.steal - before.host.steal) / sec}
-	l.KernelCores = (after.host.kernel - before.host.kernel) / sec
-	l.OtherCores = max(0, l.BusyCores-l.KernelCores-(self+after.broker.CPUSeconds-before.broker.CPUSeconds)/sec)
+	l.KernelCores = after.host.kernelSince(&before.host) / sec
+	l.IRQCores = (after.host.irq - before.host.irq) / sec
+	rest := l.BusyCores - l.KernelCores - l.IRQCores - (self+after.broker.CPUSeconds-before.broker.CPUSeconds)/sec
+	l.OtherCores = max(0, rest, (after.host.others-before.host.others)/sec)
 	return l
 }
 

@@ -14,8 +14,12 @@ type SeriesOptions struct {
 	Profile *Profile
 	// Targets are compared with the first one. They are started and stopped by the series.
 	Targets []Target
-	// WarmMemory is how many bytes of memory are touched and freed before the first run and after each cold probe. Default: 0, none.
+	// WarmMemory is how many bytes of memory are touched and freed before the first run; before a run that would find it cold, as much
+	// as the run may fill is touched again, within rewarmBudget. Default: 0, none.
 	WarmMemory int64
+	// Alone says that this process does nothing but the series, whose measurements may then tune its runtime: no collection, and
+	// scheduler slots for the senders. Default: false.
+	Alone bool
 	// Version and Commit describe this program.
 	Version, Commit string
 	// Live is told the progress. Default: nil, silent.
@@ -43,12 +47,17 @@ type series struct {
 	res     *Results
 	maxima  map[string]float64 // case and parameters without rate -> records/s
 	started time.Time
-	left    time.Duration
+	left    time.Duration // of the plan, before correction
+	probe   func() float64
+	warm    func(ctx context.Context, n int64, limit time.Duration) int64
 	order   int
 	runs    int
 	nRuns   int
 	workers *workerPool
-	rewarm  bool // memory that is found cold again is warmed again: it helped so far
+
+	rewarmLeft time.Duration // what warming again may still take
+	planned    time.Duration // estimate of the runs that are done, and what they took
+	spent      time.Duration
 }
 
 // RunSeries runs every point of the profile on every target, repeats interleaved in the order ABBA ABBA. The error says that
@@ -67,12 +76,11 @@ func RunSeries(ctx context.Context, opts SeriesOptions) (*Results, error) {
 	if len(opts.Targets) == 0 {
 		return nil, fmt.Errorf("no target")
 	}
-	s := &series{opts: opts, maxima: map[string]float64{}, started: time.Now()}
+	s := &series{opts: opts, maxima: map[string]float64{}, started: time.Now(), probe: ProbeMemory, warm: WarmMemory}
 	s.res = newResults(&opts)
 	s.nRuns = len(points) * opts.Profile.Repeats * len(opts.Targets)
-	for _, p := range points {
-		s.left += time.Duration(opts.Profile.Repeats*len(opts.Targets)) * estimate(&p.Spec)
-	}
+	plan := opts.Profile.plan(points, len(opts.Targets), opts.WarmMemory, opts.LimitsDir != "")
+	s.left, s.rewarmLeft = plan.total(), plan.rewarm
 	if len(opts.Workers) > 0 {
 		if s.workers, err = dialWorkers(ctx, opts.Workers); err != nil {
 			return nil, err
@@ -95,20 +103,12 @@ func RunSeries(ctx context.Context, opts SeriesOptions) (*Results, error) {
 	return s.res, nil
 }
 
-// estimate is what a run takes, for the time left.
-func estimate(s *Spec) time.Duration {
-	d := s.Warmup*5/4 + s.Duration + 500*time.Millisecond + time.Duration(float64(s.FillBytes)/3e8*1e9)
-	if s.Rate.Kind == RateSearch {
-		d *= searchSteps
-	}
-	return d
-}
-
 func (s *series) start(ctx context.Context) error {
+	begin := time.Now()
+	defer func() { s.left = max(0, s.left-time.Since(begin)) }()
 	if s.opts.WarmMemory > 0 {
 		s.opts.Live(SeriesProgress{Progress: Progress{Step: "warming memory"}, Runs: s.nRuns, TimeLeft: s.left})
-		s.res.Environment.WarmedBytes = WarmMemory(ctx, s.opts.WarmMemory)
-		s.rewarm = true
+		s.res.Environment.WarmedBytes = s.warm(ctx, s.opts.WarmMemory, warmLimit)
 	}
 	if s.opts.LimitsDir != "" {
 		s.opts.Live(SeriesProgress{Progress: Progress{Step: "measuring the host's floors"}, Runs: s.nRuns, TimeLeft: s.left})
@@ -137,6 +137,8 @@ func (s *series) prewarm(ctx context.Context, spec Spec) {
 	if s.opts.Profile.Prewarm <= 0 {
 		return
 	}
+	begin := time.Now()
+	defer func() { s.left = max(0, s.left-time.Since(begin)) }()
 	spec.Rate, spec.Warmup, spec.Duration, spec.Fsync = Rate{Kind: RateMax}, 100*time.Millisecond, s.opts.Profile.Prewarm, "default"
 	spec.FillBytes = min(spec.FillBytes, 256<<20)
 	for _, t := range s.opts.Targets {
@@ -188,16 +190,17 @@ func (s *series) point(ctx context.Context, p *Point) error {
 
 // run does one measured run, with the memory probe before it.
 func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunResult, error) {
-	memory := ProbeMemory()
-	if memory < coldMemoryRate && s.rewarm {
-		WarmMemory(ctx, s.opts.WarmMemory)
-		memory = ProbeMemory()
-		s.rewarm = memory >= coldMemoryRate
-	}
+	begin := time.Now()
+	defer func() {
+		s.left -= estimate(&p.Spec)
+		s.planned, s.spent = s.planned+estimate(&p.Spec), s.spent+time.Since(begin)
+	}()
 	s.runs++
-	done := func() { s.left -= estimate(&p.Spec) }
-	defer done()
 	live := s.live(p)
+	if s.local() {
+		syncDisks() // what the run before left is not written back during this one
+	}
+	memory := s.memory(ctx, &spec)
 	var res *RunResult
 	var err error
 	switch {
@@ -207,7 +210,9 @@ func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunRe
 		res, err = s.one(ctx, t, spec, live)
 	}
 	if err != nil {
-		return nil, err
+		if res, err = s.failed(ctx, t, err); err != nil {
+			return nil, err
+		}
 	}
 	res.MemoryRate = memory
 	res.judgeMemory()
@@ -218,26 +223,33 @@ func (s *series) one(ctx context.Context, t Target, spec Spec, live func(Progres
 	if s.workers != nil {
 		return s.workers.run(ctx, t, spec, live)
 	}
-	return Run(ctx, t, spec, live)
+	return runOn(ctx, t, spec, live, s.opts.Alone)
 }
 
 func (s *series) live(p *Point) func(Progress) {
 	label, begin := p.Label(), time.Now()
 	return func(pr Progress) {
-		s.opts.Live(SeriesProgress{Progress: pr, Label: label, Run: s.runs, Runs: s.nRuns, TimeLeft: max(0, s.left-time.Since(begin))})
+		s.opts.Live(SeriesProgress{Progress: pr, Label: label, Run: s.runs, Runs: s.nRuns, TimeLeft: max(0, s.pace(s.left-time.Since(begin)))})
 	}
+}
+
+// pace corrects an estimate by how the runs so far kept to theirs.
+func (s *series) pace(d time.Duration) time.Duration {
+	if s.planned > 0 {
+		d = time.Duration(float64(d) * min(4, max(0.5, s.spent.Seconds()/s.planned.Seconds())))
+	}
+	return d
 }
 
 // maximum finds the closed-loop maximum of the first target for a point's parameters without the rate; it is kept.
 func (s *series) maximum(ctx context.Context, p *Point) (float64, error) {
-	spec := p.Spec
-	spec.Rate = Rate{Kind: RateMax}
-	spec.Duration = min(spec.Duration, 5*time.Second)
-	spec.Warmup = min(spec.Warmup, 3*time.Second)
-	key := fmt.Sprint(spec.Case, p.paramsWithout("rate"))
+	key := p.maximumKey()
 	if peak, ok := s.maxima[key]; ok {
 		return peak, nil
 	}
+	spec := p.maximumSpec()
+	begin := time.Now()
+	defer func() { s.left = max(0, s.left-time.Since(begin)) }()
 	res, err := s.one(ctx, s.opts.Targets[0], spec, s.live(p))
 	if err != nil {
 		return 0, err
@@ -248,6 +260,18 @@ func (s *series) maximum(ctx context.Context, p *Point) (float64, error) {
 	s.maxima[key] = res.Records
 	return res.Records, nil
 }
+
+// maximumSpec is the load by which a point's closed-loop maximum is found.
+func (p *Point) maximumSpec() Spec {
+	spec := p.Spec
+	spec.Rate = Rate{Kind: RateMax}
+	spec.Duration = min(spec.Duration, 5*time.Second)
+	spec.Warmup = min(spec.Warmup, 3*time.Second)
+	return spec
+}
+
+// maximumKey is the same for points that share a maximum.
+func (p *Point) maximumKey() string { return fmt.Sprint(p.Spec.Case, p.paramsWithout("rate")) }
 
 func (p *Point) paramsWithout(name string) []Param {
 	return slices.DeleteFunc(slices.Clone(p.Params), func(q Param) bool { return q.Name == name })
@@ -276,7 +300,7 @@ func search(ctx context.Context, spec Spec, one func(context.Context, Spec) (*Ru
 		if last, err = one(ctx, probe); err != nil {
 			return nil, err
 		}
-		ok := last.Records >= 0.99*last.Offered && last.Response != nil && last.Response.P99 <= float64(spec.P99Limit.Microseconds()) &&
+		ok := last.keptUp() && last.Response != nil && last.Response.P99 <= float64(spec.P99Limit.Microseconds()) &&
 			len(last.Errors) == 0
 		if ok {
 			low, best = try, last
@@ -295,17 +319,4 @@ func search(ctx context.Context, spec Spec, one func(context.Context, Spec) (*Ru
 	best.note("search: highest of %d rates tried with 99 %% achieved and p99 below %v; the closed-loop maximum was %.0f records/s",
 		searchSteps-1, spec.P99Limit, peak)
 	return best, nil
-}
-
-// Estimate is about how long the profile takes on one target; 0 when it cannot run.
-func (p *Profile) Estimate() time.Duration {
-	points, err := p.Points()
-	if err != nil {
-		return 0
-	}
-	var d time.Duration
-	for i := range points {
-		d += time.Duration(p.Repeats) * estimate(&points[i].Spec)
-	}
-	return d
 }

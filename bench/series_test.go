@@ -242,7 +242,7 @@ func TestWorkersShareOneSchedule(t *testing.T) {
 	done := make(chan error, 2)
 	for range 2 {
 		ready := make(chan string, 1)
-		go func() { done <- ServeWorker(ctx, "127.0.0.1:0", func(addr string) { ready <- addr }) }()
+		go func() { done <- ServeWorker(ctx, "127.0.0.1:0", false, func(addr string) { ready <- addr }) }()
 		addrs = append(addrs, <-ready)
 	}
 	pool, err := dialWorkers(ctx, addrs)

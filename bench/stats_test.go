@@ -131,7 +131,7 @@ func TestEachValidityReason(t *testing.T) {
 	good := func() *RunResult {
 		return &RunResult{Requests: 100, Seconds: 10, ValueBytes: 1e8, Response: &Latency{P99: 2000}, GeneratorLag: &Latency{P99: 100},
 			Broker: &BrokerCost{CPUSeconds: 5, Cores: 0.5}, Generator: GeneratorCost{Cores: 0.3, CPUSeconds: 3},
-			Host: HostLoad{CPUs: 2, BusyCores: 0.9}, MemoryRate: 4e9}
+			Host: HostLoad{CPUs: 2, BusyCores: 0.9}, MemoryRate: 4e9, FirstTouched: 1e9}
 	}
 	judge := func(change func(*RunResult)) *RunResult {
 		r := good()

@@ -2,8 +2,10 @@ package bench
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // The limits beyond which a run is INVALID. They are printed with the reason.
@@ -25,6 +27,12 @@ func (res *RunResult) invalid(format string, args ...any) {
 		res.Reasons = append(res.Reasons, reason)
 	}
 	res.Valid = false
+}
+
+// reasonKind is the part of a reason before its colon, which names the rule.
+func reasonKind(reason string) string {
+	kind, _, _ := strings.Cut(reason, ":")
+	return kind
 }
 
 // judge marks the run invalid for every reason that it finds in its own numbers. Memory and noise are judged by the series.
@@ -50,13 +58,9 @@ func (res *RunResult) judgeGenerator(spec *Spec) {
 				lag, 100*lagShareMax, p99)
 		}
 	}
-	cores := float64(hostCPUs())
-	if res.Broker != nil {
-		cores = max(1, cores/2)
-	}
-	if g := res.Generator.Cores; g > selfCoresShare*cores && (res.Broker == nil || res.Broker.Cores < g) {
+	if res.generatorBound() {
 		res.invalid("generator-bound: it used %.2f cores, over %.0f %% of the %.0f that are its share, and more than the target",
-			g, 100*selfCoresShare, cores)
+			res.Generator.Cores, 100*selfCoresShare, res.generatorShare())
 	}
 	if p := res.Response; p != nil && res.Generator.GCMaxUS > lagFloorUS && res.Generator.GCMaxUS > gcShareMax*p.P99 {
 		res.invalid("generator-bound: a collector pause of %.0f us, over %.0f %% of the response time's p99 of %.0f us",
@@ -74,20 +78,34 @@ func (res *RunResult) judgeHost() {
 	}
 }
 
+// firstTouched is the memory that the measurement took from the free memory of the host: pages freed and used again meanwhile were touched
+// before, and so was what lay free in the target. It cannot be more than what was stored and what the target faulted in.
+func (res *RunResult) firstTouched(before, after *totals) int64 {
+	drop := before.host.memFree - after.host.memFree
+	most := res.StoredBytes + int64(res.Seconds*float64(residentSlack))
+	if res.Broker != nil {
+		most += res.Broker.MinorFaults * int64(os.Getpagesize())
+	}
+	return max(0, min(drop, most))
+}
+
+// residentSlack is what the generator itself may touch first, bytes per second: its histograms.
+const residentSlack = 2 << 20
+
 // judgeMemory marks the run when first-touch page faults of the hypervisor may have made up more than a tenth of what was
-// measured: the page cache that the run filled, at the probed rate instead of the warm one.
+// measured: the memory that the run took from the host, at the probed rate instead of the warm one.
 func (res *RunResult) judgeMemory() {
 	if res.MemoryRate == 0 || res.MemoryRate >= coldMemoryRate {
 		return
 	}
-	touched := res.ValueBytes * res.Seconds
+	touched := float64(res.FirstTouched)
 	extra := touched/res.MemoryRate - touched/warmMemoryRate
 	base := res.Generator.CPUSeconds
 	if res.Broker != nil {
 		base = res.Broker.CPUSeconds
 	}
 	if extra > coldShareMax*base {
-		res.invalid("cold memory: first touch at %.1f GB/s may have cost %.2f s of %.2f s of CPU; warm it with --warm-memory",
-			res.MemoryRate/1e9, extra, base)
+		res.invalid("cold memory: first touch of %s at %.1f GB/s may have cost %.2f s of %.2f s of CPU; warm it with --warm-memory",
+			sizeText(res.FirstTouched), res.MemoryRate/1e9, extra, base)
 	}
 }

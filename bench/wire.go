@@ -41,6 +41,14 @@ type wire struct {
 	raw syscall.RawConn
 	// congestion is the algorithm in force, as read back.
 	congestion string
+
+	drop struct { // of discard: fields, so that a call allocates nothing
+		scratch []byte
+		want    int
+		got     int
+		errno   error
+		recv    func(fd uintptr) bool
+	}
 }
 
 // dial connects to host:port.
@@ -66,7 +74,9 @@ func dial(ctx context.Context, addr string, o dialOptions) (*wire, error) {
 
 func newWire(c *net.TCPConn) (*wire, error) {
 	raw, err := c.SyscallConn()
-	return &wire{c: c, raw: raw}, err
+	w := &wire{c: c, raw: raw}
+	w.drop.recv = w.recvDrop
+	return w, err
 }
 
 func (w *wire) setCongestion(name string) error {
@@ -87,31 +97,31 @@ func (w *wire) close() { _ = w.c.Close() }
 
 // discard drops n bytes of the stream inside the kernel; they are never copied to user space. scratch only gives an address.
 func (w *wire) discard(n int64, scratch []byte) error {
+	w.drop.scratch = scratch
 	for n > 0 {
-		var got int
-		var errno error
-		err := w.raw.Read(func(fd uintptr) bool {
-			want := int(min(n, 1<<30))
-			for {
-				got, errno = recvTrunc(int(fd), scratch, want)
-				if errno == unix.EINTR {
-					continue
-				}
-				return errno != unix.EAGAIN
-			}
-		})
-		if err != nil {
+		w.drop.want = int(min(n, 1<<30))
+		if err := w.raw.Read(w.drop.recv); err != nil {
 			return err
 		}
-		if errno != nil {
-			return fmt.Errorf("recv: %w", errno)
+		if w.drop.errno != nil {
+			return fmt.Errorf("recv: %w", w.drop.errno)
 		}
-		if got == 0 {
+		if w.drop.got == 0 {
 			return io.ErrUnexpectedEOF
 		}
-		n -= int64(got)
+		n -= int64(w.drop.got)
 	}
 	return nil
+}
+
+// recvDrop is one receive of discard; false waits for more.
+func (w *wire) recvDrop(fd uintptr) bool {
+	for {
+		w.drop.got, w.drop.errno = recvTrunc(int(fd), w.drop.scratch, w.drop.want)
+		if w.drop.errno != unix.EINTR {
+			return w.drop.errno != unix.EAGAIN
+		}
+	}
 }
 
 // call sends one request and decodes its response. For control requests only: it allocates.

@@ -49,6 +49,7 @@ type workerPart struct {
 	Seconds    []Second            `json:"seconds"`
 	Errors     map[string]int64    `json:"errors"`
 	Clamped    int64               `json:"clamped"`
+	GCs        int64               `json:"gc_count"`
 	GCMaxUS    float64             `json:"gc_max_us"`
 	Congestion string              `json:"congestion"`
 	CPUs       int                 `json:"cpus"`
@@ -99,8 +100,9 @@ func (s *sentLedger) addFailed(lists map[string][]uint64) {
 
 // workerServer holds the worker's current job.
 type workerServer struct {
-	ctx context.Context
-	mu  struct {
+	ctx   context.Context
+	alone bool
+	mu    struct {
 		sync.Mutex
 		job *workerRun
 	}
@@ -118,13 +120,14 @@ type workerRun struct {
 	measured  chan struct{}
 }
 
-// ServeWorker serves jobs on listen until ctx ends; ready is told the address.
-func ServeWorker(ctx context.Context, listen string, ready func(addr string)) error {
+// ServeWorker serves jobs on listen until ctx ends; ready is told the address. alone says that this process does nothing else, so that a
+// measurement may tune its runtime.
+func ServeWorker(ctx context.Context, listen string, alone bool, ready func(addr string)) error {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
-	s := &workerServer{ctx: ctx}
+	s := &workerServer{ctx: ctx, alone: alone}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/clock", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, time.Now().UnixNano()) })
 	mux.HandleFunc("POST /v1/start", s.start)
@@ -161,6 +164,7 @@ func (j *workerRun) end() {
 	j.cancel()
 	<-j.producing
 	<-j.measured
+	j.r.quietProcess.restore() // unless stop did
 	j.r.tasks.Wait()
 	j.r.cleanup()
 }
@@ -184,7 +188,7 @@ func (s *workerServer) start(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	s.abandon()
-	j, err := startJob(s.ctx, &job)
+	j, err := startJob(s.ctx, &job, s.alone)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -196,11 +200,12 @@ func (s *workerServer) start(w http.ResponseWriter, req *http.Request) {
 }
 
 // startJob dials and starts the readers and the producers, which wait for the schedule's start.
-func startJob(parent context.Context, job *workerJob) (*workerRun, error) {
+func startJob(parent context.Context, job *workerJob, alone bool) (*workerRun, error) {
 	clock := newRunClock()
 	clock.wall -= job.Offset
 	// No process has that pid: the controller samples the broker.
 	r := newRun(&AddressTarget{name: "worker", addr: job.Addr, pid: math.MaxInt32}, &job.Spec, nil)
+	r.alone = alone
 	r.clock, r.id, r.topic, r.base, r.total = clock, job.RunID, job.Topic, job.Base, job.Total
 	r.from.Store(job.From)
 	r.to.Store(job.To)
@@ -247,6 +252,10 @@ func sleepUntil(ctx context.Context, c runClock, at int64) {
 // measure takes the totals at the two ends of the measurement and collects seconds between them.
 func (j *workerRun) measure(job *workerJob) {
 	defer close(j.measured)
+	if j.r.alone {
+		sleepUntil(j.ctx, j.r.clock, job.From-int64(100*time.Millisecond)) // a collection takes less
+		j.r.quietProcess = quiet(len(j.r.producers))
+	}
 	sleepUntil(j.ctx, j.r.clock, job.From)
 	j.before = j.r.snapshot(false)
 	j.col.begin(job.From)
@@ -278,13 +287,12 @@ func (s *workerServer) stop(w http.ResponseWriter, _ *http.Request) {
 		j.cancel()
 		<-j.producing
 	}
+	j.r.quietProcess.restore()
 	j.col.late(j.r)
 	p := workerPart{Sent: j.r.sent.next[j.r.base : j.r.base+len(j.r.producers)], Failed: j.r.sent.failedLists(), Before: j.before.forWorker(),
 		After: j.after.forWorker(), Seconds: j.col.seconds, Clamped: j.col.total.clamped, Congestion: j.r.congestion(), CPUs: hostCPUs(),
 		Histograms: map[string][]byte{}, Broken: j.r.err() != nil}
-	if j.after.self.gcCount > j.before.self.gcCount {
-		p.GCMaxUS = float64(min(j.after.self.gcMaxPause, j.after.self.gcPause-j.before.self.gcPause).Microseconds())
-	}
+	p.GCs, p.GCMaxUS = j.after.self.gcCount-j.before.self.gcCount, float64(j.after.self.longestPause(&j.before.self).Microseconds())
 	for m, h := range j.col.total.h {
 		if h != nil {
 			data, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)

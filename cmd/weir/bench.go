@@ -21,8 +21,16 @@ import (
 	"github.com/weirmq/weir/scripts/peers"
 )
 
-// benchFaultStatus is the exit status when records were lost, duplicated, reordered or corrupt.
-const benchFaultStatus = 3
+// Exit statuses of a bench beside 1 and 2: records were lost, duplicated, reordered or corrupt; or no run is valid, so that there is no
+// result to rely on.
+const (
+	benchFaultStatus   = 3
+	benchInvalidStatus = 4
+)
+
+// benchStatusText stands in the help of the commands that measure.
+const benchStatusText = "Exit status: 0 when at least one run is valid; 1 when the bench could not be run; 2 for wrong arguments or profiles;\n" +
+	"3 when records were lost, duplicated, reordered or corrupt; 4 when every run is INVALID."
 
 // benchFlags are the choices that `weir bench` and `weir bench run` share.
 type benchFlags struct {
@@ -48,8 +56,8 @@ func newBenchCmd() *cobra.Command {
 		Long: "Measure a broker with an open-loop load: requests are due at times fixed beforehand, and latency counts from those\n" +
 			"times, so that a stall shows in every request that it delayed.\n\n" +
 			"Without arguments it starts an embedded broker in a temporary directory, runs every combination of acks and fsync for a few\n" +
-			"seconds and prints the table: under a minute. Every record is checked; lost, duplicated or reordered ones end it with status 3.\n" +
-			"A run is marked INVALID when its numbers should not be believed, with the reason.",
+			"seconds and prints the table: under a minute. Every record is checked. A run is marked INVALID when its numbers should not be\n" +
+			"believed, with the reason.\n\n" + benchStatusText,
 		Example: "  weir bench\n" +
 			"  weir bench --rate 50k --codec lz4 --json\n" +
 			"  weir bench run latency-curve --out results/curve\n" +
@@ -80,7 +88,7 @@ func newBenchRunCmd() *cobra.Command {
 		Use:   "run PROFILE",
 		Short: "Run a workload profile, by name or from a file",
 		Long: "Run a workload profile. PROFILE is a name that `weir bench list` shows, or the path of a file. Every field can be\n" +
-			"overridden by the flag of its name; several values, separated by commas, run every combination.",
+			"overridden by the flag of its name; several values, separated by commas, run every combination.\n\n" + benchStatusText,
 		Example: "  weir bench run acks-fsync --peer kafka --out results/acks-fsync\n" +
 			"  weir bench run latency-curve --quick --acks all --fsync commit\n" +
 			"  weir bench run ./mine.profile --target 10.0.0.5:9092",
@@ -219,7 +227,7 @@ func (f *benchFlags) run(cmd *cobra.Command, p *bench.Profile) error {
 		}
 	}
 	res, err := bench.RunSeries(ctx, bench.SeriesOptions{Profile: p, Targets: targets, WarmMemory: warm, Version: version, Commit: vcsCommit(),
-		Live: view.Show, Done: keep, Workers: f.workers, LimitsDir: limits})
+		Live: view.Show, Done: keep, Workers: f.workers, LimitsDir: limits, Alone: true})
 	view.Clear()
 	if res == nil {
 		return err
@@ -227,7 +235,8 @@ func (f *benchFlags) run(cmd *cobra.Command, p *bench.Profile) error {
 	return errors.Join(err, f.publish(cmd, res))
 }
 
-// publish prints and writes the results. Faults give the error that ends the program with status 3.
+// publish prints and writes the results. Faults and results without a valid run give the errors that end the program with a status of
+// their own.
 func (f *benchFlags) publish(cmd *cobra.Command, res *bench.Results) error {
 	if f.json {
 		enc := json.NewEncoder(cmd.OutOrStdout())
@@ -247,6 +256,10 @@ func (f *benchFlags) publish(cmd *cobra.Command, res *bench.Results) error {
 	if res.Faults > 0 {
 		return &exitError{status: benchFaultStatus,
 			err: fmt.Errorf("bench: %d faults: records lost, duplicated, reordered or corrupt", res.Faults)}
+	}
+	if runs, valid, reason := res.CountValid(); runs > 0 && valid == 0 {
+		return &exitError{status: benchInvalidStatus,
+			err: fmt.Errorf("bench: no result: all %d runs are INVALID, most often because of this: %s", runs, reason)}
 	}
 	return nil
 }

@@ -42,8 +42,10 @@ func newBenchListCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%-14s %4d points x %d, %8s per target  %s\n",
-					name, len(points), p.Repeats, benchTimeText(p.Estimate()), p.About)
+				one, _ := p.Estimate(1, 0)
+				two, _ := p.Estimate(2, 0)
+				fmt.Fprintf(cmd.OutOrStdout(), "%-14s %4d points x %d, about %7s, %7s beside a peer  %s\n",
+					name, len(points), p.Repeats, benchTimeText(one), benchTimeText(two), p.About)
 			}
 			return nil
 		},
@@ -167,7 +169,7 @@ func newBenchWorkerCmd() *cobra.Command {
 			"  weir bench run saturation --target 10.0.0.5:9092 --worker 10.0.0.7:9500 --worker 10.0.0.8:9500",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return bench.ServeWorker(cmd.Context(), listen, func(addr string) {
+			return bench.ServeWorker(cmd.Context(), listen, true, func(addr string) {
 				fmt.Fprintf(cmd.OutOrStdout(), "ready address=%s\n", addr)
 			})
 		},

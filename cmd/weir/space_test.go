@@ -87,7 +87,10 @@ func TestSmallDiskFillsUp(t *testing.T) {
 		return err
 	}
 	release := takeSpace(t, disk.mount, mark-2<<20)
-	awaitTrue(t, "the broker to see it", func() bool { time.Sleep(time.Millisecond); return strings.Contains(s.log.String(), "producers are slowed down") })
+	awaitTrue(t, "the broker to see it", func() bool {
+		time.Sleep(time.Millisecond)
+		return strings.Contains(s.log.String(), "producers are slowed down")
+	})
 	for produce() == nil {
 		if acked > 100 {
 			t.Fatalf("100 records of %d bytes did not fill %d bytes", size, mark-reserve)

@@ -4,7 +4,7 @@ about: Do cold readers hurt live producers and tail readers?
 repeats: 3
 prewarm: 10s
 
-fill_bytes: 4GiB
+fill_bytes: 2GiB
 catch_up: 0, 1, 4
 drop_caches: true
 acks: 1
@@ -17,6 +17,6 @@ consumers: 1
 verify: offsets
 rate: 20k
 schedule: poisson
-warmup: 3s
-duration: 20s
+warmup: 2s
+duration: 8s
 drain: 3m

@@ -15,5 +15,5 @@ consumers: 1
 verify: offsets
 rate: 20k
 schedule: poisson
-warmup: 5s
-duration: 15s
+warmup: 2s
+duration: 9s

@@ -12,7 +12,7 @@ batch_records: 64
 partitions: 6
 connections: 2
 verify: offsets
-rate: 40k
+rate: 20k
 schedule: poisson
-warmup: 3s
-duration: 15s
+warmup: 2s
+duration: 8s

@@ -4,7 +4,7 @@ about: How does latency grow with load, and where is the knee?
 repeats: 3
 prewarm: 10s
 
-rate: 5%, 10%, 25%, 50%, 70%, 80%, 90%, 100%, 110%
+rate: 5%, 10%, 25%, 50%, 75%, 90%, 110%
 acks: 1
 fsync: never
 value_bytes: 1KiB
@@ -14,5 +14,5 @@ connections: 4
 consumers: 1
 verify: offsets
 schedule: poisson
-warmup: 5s
-duration: 20s
+warmup: 2s
+duration: 6s

@@ -14,6 +14,6 @@ consumers: 1
 verify: offsets
 rate: 20k
 schedule: poisson
-warmup: 5s
-duration: 15s
+warmup: 2s
+duration: 8s
 topic.segment.bytes: 16777216

@@ -2,15 +2,15 @@
 title: saturation
 about: What is the highest throughput of produce and of fetch, and who is the bottleneck?
 repeats: 5
-prewarm: 10s
+prewarm: 8s
 
 acks: 1
 fsync: never
 partitions: 6
 value_bytes: 1KiB
 batch_records: 256
-warmup: 3s
-duration: 10s
+warmup: 1s
+duration: 5s
 verify: offsets
 congestion: cubic
 
@@ -25,7 +25,7 @@ rate: max
 
 [fetch]
 connections: 0
-fill_bytes: 4GiB
-catch_up: 1
-warmup: 1s
-duration: 3s
+# Four readers at once, so that the cores are the limit and not the time of one round trip.
+fill_bytes: 2GiB
+catch_up: 4
+duration: 10s

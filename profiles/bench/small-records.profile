@@ -8,8 +8,8 @@ acks: 1
 fsync: never
 partitions: 6
 connections: 4
-warmup: 3s
-duration: 10s
+warmup: 1s
+duration: 5s
 payload: text
 
 [unbatched]
