@@ -62,6 +62,6 @@ func topicKeys() []Key {
 		{Name: "unclean.leader.election.enable", Type: TypeBoolean, Default: "false", Broker: "unclean.leader.election.enable",
 			Doc: "Whether a replica that is not in sync may become leader."},
 		{Name: "validation", Type: TypeString, Default: "header", Enum: []string{"header", "strict"}, Broker: "log.validation",
-			Doc: "header checks a batch's header and CRC; strict also opens it and checks every record."},
+			Doc: "header checks a batch's header and CRC; strict also opens it, checks every record, and stores their true largest timestamp."},
 	}
 }

@@ -113,6 +113,9 @@ func (l *Log) validate(b record.Batch, cfg *LogConfig, p *appendPlan) error {
 		opts.Strict = cfg.Strict
 		opts.KeyRequired = cfg.Cleanup&CleanupCompact != 0
 	}
+	if opts.Strict || opts.KeyRequired {
+		opts.Times = &record.TimestampRange{}
+	}
 	if err := b.Validate(opts); err != nil {
 		return l.batchError(err)
 	}
@@ -126,16 +129,27 @@ func (l *Log) validate(b record.Batch, cfg *LogConfig, p *appendPlan) error {
 	if !client {
 		return nil
 	}
-	return l.checkTimestamps(b, cfg, p.nowMs)
+	return l.checkTimestamps(b, opts.Times, cfg, p.nowMs)
 }
 
-// checkTimestamps holds the first and the largest timestamp against the window around now; the header tells no more.
-func (l *Log) checkTimestamps(b record.Batch, cfg *LogConfig, nowMs int64) error {
+// checkTimestamps holds the timestamps against the window around now, and repairs the batch's largest one, by which the time index and
+// retention go: from the records where they have been looked at, else only where the header contradicts itself.
+func (l *Log) checkTimestamps(b record.Batch, times *record.TimestampRange, cfg *LogConfig, nowMs int64) error {
+	first := b.FirstTimestamp()
+	switch {
+	case times == nil:
+		b.NormalizeMaxTimestamp()
+	case times.MaxMs != b.MaxTimestamp():
+		b.SetMaxTimestamp(times.MaxMs)
+	}
+	if times != nil {
+		first = times.MinMs
+	}
 	if ts := b.MaxTimestamp(); ts != record.NoTimestamp && ts > nowMs && ts-nowMs > cfg.TimestampAfterMaxMs {
 		return fmt.Errorf("%w: %s: timestamp %d is %d ms after the broker's %d, message.timestamp.after.max.ms is %d",
 			ErrInvalidTimestamp, l.tp, ts, ts-nowMs, nowMs, cfg.TimestampAfterMaxMs)
 	}
-	if ts := b.FirstTimestamp(); ts != record.NoTimestamp && ts < nowMs && nowMs-ts > cfg.TimestampBeforeMaxMs {
+	if ts := first; ts != record.NoTimestamp && ts < nowMs && nowMs-ts > cfg.TimestampBeforeMaxMs {
 		return fmt.Errorf("%w: %s: timestamp %d is %d ms before the broker's %d, message.timestamp.before.max.ms is %d",
 			ErrInvalidTimestamp, l.tp, ts, nowMs-ts, nowMs, cfg.TimestampBeforeMaxMs)
 	}

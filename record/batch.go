@@ -182,7 +182,7 @@ func (b Batch) SetMaxTimestamp(timestampMs int64) {
 
 // NormalizeMaxTimestamp repairs a max timestamp below the base timestamp, which some clients leave unset: it becomes
 // the base timestamp, with a new CRC. It reports whether it changed anything. Kafka stores the true maximum instead,
-// for which it opens the batch.
+// for which it opens the batch; whoever has opened it knows that maximum (ValidateOptions.Times) and sets it.
 func (b Batch) NormalizeMaxTimestamp() bool {
 	if b.MaxTimestamp() >= b.FirstTimestamp() || b.Attributes()&(AttrLogAppendTime|AttrHasDeleteHorizon) != 0 {
 		return false

@@ -32,6 +32,22 @@ type ValidateOptions struct {
 	KeyRequired bool
 	// Buffer is used for decompression under Strict and may be nil. Default: nil, a buffer is allocated.
 	Buffer []byte
+	// Times, if not nil, is set to the range of the records' timestamps when the records are checked and good. Default: nil.
+	Times *TimestampRange
+}
+
+// TimestampRange is the smallest and the largest timestamp of a batch's records, in ms; both NoTimestamp for no record.
+type TimestampRange struct {
+	MinMs, MaxMs int64
+}
+
+// add widens the range by one timestamp, the first one when first is set.
+func (r *TimestampRange) add(timestampMs int64, first bool) {
+	if first {
+		r.MinMs, r.MaxMs = timestampMs, timestampMs
+		return
+	}
+	r.MinMs, r.MaxMs = min(r.MinMs, timestampMs), max(r.MaxMs, timestampMs)
 }
 
 // DecompressedBytesMax is the default limit for opening a batch of n bytes: 20 times the size, at least 64 MiB.
@@ -202,6 +218,7 @@ func (f *RecordFault) Unwrap() error { return f.Err }
 func (b Batch) checkRecords(opts ValidateOptions) error {
 	it := b.Records(opts.Buffer, opts.DecompressedBytesMax)
 	last := int32(-1)
+	times := TimestampRange{NoTimestamp, NoTimestamp}
 	for i := 0; it.Next(); i++ {
 		r := it.Record()
 		switch {
@@ -212,8 +229,12 @@ func (b Batch) checkRecords(opts ValidateOptions) error {
 			return &RecordFault{i, fmt.Errorf("%w: no key, which a compacted topic demands", ErrInvalid)}
 		}
 		last = r.OffsetDelta
+		times.add(b.FirstTimestamp()+r.TimestampDelta, i == 0)
 	}
 	err := it.Err()
+	if err == nil && opts.Times != nil {
+		*opts.Times = times
+	}
 	if err != nil && !opts.Internal && errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("%w: %v", ErrInvalid, err) //nolint:errorlint // ErrCorrupt must not show through
 	}
