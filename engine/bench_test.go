@@ -144,3 +144,32 @@ func BenchmarkStart(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkTailRead is a consumer that follows the log: an append, and the read of it from where the last read ended.
+func BenchmarkTailRead(b *testing.B) {
+	for _, size := range []int{200, 64 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := benchStore(b)
+			defer s.crash()
+			l := createTestLog(b, s, testTP, LogConfig{Fsync: ioqueue.PolicyNever, SegmentBytes: 256 << 20, RetentionBytes: 512 << 20, FileDeleteDelayMs: -1})
+			batch := testBatch(1, size, 1)
+			b.SetBytes(int64(len(batch)))
+			b.ReportAllocs()
+			for at := int64(0); b.Loop(); {
+				record.Batch(batch).SetBaseOffset(0)
+				mustAppend(b, l, batch)
+				res, err := l.Read(at, ReadOptions{MaxBytes: 1 << 20, MinOneBatch: true})
+				if err != nil || res.Bytes != int64(len(batch)) {
+					b.Fatalf("read at %d: got %d bytes and %v, want %d", at, res.Bytes, err, len(batch))
+				}
+				at = res.NextOffset
+				res.Release()
+				if l.Size() > 1<<30 {
+					b.StopTimer()
+					s.RunRetention()
+					b.StartTimer()
+				}
+			}
+		})
+	}
+}

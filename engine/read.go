@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"syscall"
 
@@ -26,6 +27,12 @@ func (l *Log) Read(offset int64, o ReadOptions) (ReadResult, error) {
 		cuts := l.cuts.Load()
 		res, err := l.read(offset, o)
 		if err == nil || errors.Is(err, ErrOffsetOutOfRange) {
+			// Unless a truncation came between them, the bound and the segment belong together.
+			if res.tail != nil && cuts&1 == 0 && l.cuts.Load() == cuts {
+				last := &res.Spans[len(res.Spans)-1]
+				res.tail.note(res.NextOffset, last.Pos+last.Len)
+			}
+			res.tail = nil
 			return res, err
 		}
 		res.Release()
@@ -98,6 +105,9 @@ func (l *Log) readSegment(segs []*segment, i int, limit int64, at place, o ReadO
 	if err != nil {
 		return false, err
 	}
+	if pos, ok := s.tails.find(res.NextOffset); ok && pos < end && end-pos <= o.MaxBytes-res.Bytes && limit <= nextBase(segs, i) {
+		return false, res.addTail(s, pos, end, limit)
+	}
 	first, ok, err := s.locate(res.NextOffset, end)
 	if err != nil {
 		return false, err
@@ -130,14 +140,39 @@ func (l *Log) readSegment(segs []*segment, i int, limit int64, at place, o ReadO
 			return false, err
 		}
 	}
+	if upTo == end && next == limit {
+		return false, res.addTail(s, first.pos, end, limit)
+	}
+	return upTo == end && next < limit, res.add(s, first.pos, upTo, next)
+}
+
+// add adds the bytes from pos to end of a segment, after which the batch at offset next follows.
+func (r *ReadResult) add(s *segment, pos, end, next int64) error {
 	ref, err := s.file.ref()
 	if err != nil {
-		return false, err
+		return err
 	}
-	res.Spans = append(res.Spans, Span{File: ref, Pos: first.pos, Len: upTo - first.pos})
-	res.Bytes += upTo - first.pos
-	res.NextOffset = next
-	return upTo == end && next < limit, nil
+	r.Spans = append(r.Spans, Span{File: ref, Pos: pos, Len: end - pos})
+	r.Bytes += end - pos
+	r.NextOffset = next
+	return nil
+}
+
+// addTail is add for the last bytes below limit: where they end is where the reader goes on.
+func (r *ReadResult) addTail(s *segment, pos, end, limit int64) error {
+	if err := r.add(s, pos, end, limit); err != nil {
+		return err
+	}
+	r.tail = &s.tails
+	return nil
+}
+
+// nextBase is the base offset of the segment after i.
+func nextBase(segs []*segment, i int) int64 {
+	if i+1 < len(segs) {
+		return segs[i+1].base
+	}
+	return math.MaxInt64
 }
 
 // readEnd is the position in segment i at which a read up to the offset limit ends.

@@ -66,6 +66,7 @@ type segment struct {
 	offsets atomic.Pointer[index]
 	times   atomic.Pointer[index]
 	txns    atomic.Pointer[txnIndex]
+	tails   tails
 	// interval is index.interval.bytes at the time the segment was opened, for rebuilds.
 	interval int64
 }

@@ -126,6 +126,8 @@ type ReadResult struct {
 	HighWatermark, LastStable, LogStart int64
 	// Aborted are the aborted transactions that overlap the result, by first offset; only for ReadCommitted.
 	Aborted []AbortedTxn
+
+	tail *tails // where to note the end, if the read reached its bound
 }
 
 // Release gives back the references of all spans.
