@@ -52,7 +52,7 @@ func (l *Log) announceEpochs(p *appendPlan) error {
 	if p.o.Origin == OriginReplica {
 		newest = p.batches[len(p.batches)-1].PartitionLeaderEpoch()
 	}
-	if newest <= latest.Epoch || (!ok && l.off.load().LogEnd == 0) {
+	if !l.epochsOwed.Load() && (newest <= latest.Epoch || (!ok && l.off.load().LogEnd == 0)) {
 		return nil
 	}
 	l.mu.Lock()
@@ -64,6 +64,8 @@ func (l *Log) announceEpochs(p *appendPlan) error {
 		l.mu.Unlock()
 		return err
 	}
+	// Appends of the same epoch that come meanwhile, or after a full disk has refused the file, must wait for it as well.
+	l.epochsOwed.Store(true)
 	if p.o.Origin == OriginReplica {
 		for _, b := range p.batches {
 			if e, _ := l.epochs.latest(); b.PartitionLeaderEpoch() > e.Epoch && b.BaseOffset() >= l.off.load().LogEnd {
@@ -74,8 +76,18 @@ func (l *Log) announceEpochs(p *appendPlan) error {
 		l.epochs.assign(newest, l.off.load().LogEnd)
 	}
 	l.mu.Unlock()
+	return l.payEpochs()
+}
+
+// payEpochs writes the leader epochs that are owed to their file.
+func (l *Log) payEpochs() error {
 	if err := l.epochs.flush(); err != nil {
 		return l.ioError(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.epochs.dirty() {
+		l.epochsOwed.Store(false)
 	}
 	return nil
 }
@@ -182,7 +194,7 @@ func (l *Log) appendPlanned(p *appendPlan) (res AppendResult, v *offsetView, err
 		return res, nil, f.err
 	}
 	if l.mu.cutting {
-		return res, nil, fmt.Errorf("%w: %s: the rest of a failed write is being cut off", ErrNoSpace, l.tp)
+		return res, nil, l.refuseCutting()
 	}
 	cfg := l.cfg.Load()
 	old := l.off.load()
@@ -299,29 +311,41 @@ func (l *Log) writeLocked(seg *segment, bytes []byte, pos int64) error {
 	if err == nil {
 		return nil
 	}
-	if !isNoSpace(err) {
+	if n == 0 && lacksResources(err) || !isNoSpace(err) {
 		return l.ioError(fmt.Errorf("append to %s at byte %d: %w", seg.path(), pos, err))
 	}
 	// What arrived of the batch must go before anything else is written: a later, shorter batch would leave its rest behind
 	// as a torn batch in the middle of the log.
 	if terr := seg.file.Truncate(pos); terr != nil {
-		return l.ioError(fmt.Errorf("cut back %s to byte %d after a full disk: %w", seg.path(), pos, terr))
+		return l.failDir(fmt.Errorf("cut back %s to byte %d after a full disk: %w", seg.path(), pos, terr))
 	}
 	l.mu.cutting = true
+	l.mu.cuts++
 	l.stream.TruncateTo(seg.file, l.off.load().LogEnd)
 	l.dir.sched.Go(l.finishCut)
 	l.store.log.Warn("disk full, append refused", "partition", l.tp.String(), "path", seg.path(), "pos", pos, "bytes", len(bytes), "written", n)
 	return fmt.Errorf("%w: %s: append of %d bytes at byte %d: %w", ErrNoSpace, l.tp, len(bytes), pos, err)
 }
 
+func (l *Log) refuseCutting() error {
+	return fmt.Errorf("%w: %s: the rest of a failed write is being cut off", ErrNoSpace, l.tp)
+}
+
 // finishCut makes the cut of a failed write durable, on a worker of the directory, and opens the log again.
-func (l *Log) finishCut() {
+func (l *Log) finishCut() { _ = l.syncCut() }
+
+// syncCut makes a cut durable; appends that waited for one are taken again.
+func (l *Log) syncCut() error {
+	l.mu.Lock()
+	cuts := l.mu.cuts
+	l.mu.Unlock()
 	err := l.stream.SyncNow()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil {
+	if err == nil && l.mu.cuts == cuts {
 		l.mu.cutting = false
 	}
+	return err
 }
 
 // noteLocked brings indexes, epochs and producers up to the batches just written at pos.
@@ -413,4 +437,9 @@ func (l *Log) reserveAbortsLocked(p *appendPlan, seg *segment) error {
 // isNoSpace says whether the disk, or a quota, is full.
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
+// lacksResources says whether an operation was not even tried, for want of descriptors or memory: no verdict on the disk.
+func lacksResources(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }

@@ -172,6 +172,26 @@ func (s *Store) removeLater(d *logDir, tp TopicPartition, path string, delayMs i
 	s.after(d, delayMs, remove)
 }
 
+// forgetDeleted takes a deleted log of this name out of the checkpoints before a new one may write: they would be taken for the new one's.
+func (s *Store) forgetDeleted(tp TopicPartition) error {
+	for _, d := range s.dirs {
+		s.mu.RLock()
+		_, known := d.start[tp]
+		exists := s.mu.logs[tp] != nil
+		s.mu.RUnlock()
+		if exists {
+			return nil
+		}
+		if known || d.err() != nil || !d.inCheckpoint(tp) {
+			continue
+		}
+		if err := d.checkpoint(false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // inCheckpoint says whether a checkpoint file still names the partition.
 func (d *logDir) inCheckpoint(tp TopicPartition) bool {
 	d.ckptMu.Lock()

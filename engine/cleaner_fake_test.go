@@ -130,7 +130,7 @@ func (l *fakeLog) swapSegments(old []*segment, size int64) error {
 	if at < 0 {
 		return errCleaningStopped
 	}
-	if err := decideSwap(l.fs, "p", old[0].base); err != nil {
+	if _, err := decideSwap(l.fs, "p", old[0].base); err != nil {
 		return err
 	}
 	if err := completeSwap(l.fs, "p", old); err != nil {

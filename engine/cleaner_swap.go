@@ -118,19 +118,19 @@ func nextOffsetOf(fsys vfs.FS, path string, base int64) (end int64, err error) {
 	return s.next, s.err
 }
 
-// decideSwap is step 2: cleaned becomes the swap file, durably.
-func decideSwap(fsys vfs.FS, dir string, base int64) error {
+// decideSwap is step 2: cleaned becomes the swap file, durably. decided is true once that may be on disk, with an error or without.
+func decideSwap(fsys vfs.FS, dir string, base int64) (decided bool, err error) {
 	name := filepath.Join(dir, segmentName(base, logSuffix))
 	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
+		return false, fmt.Errorf("sync %s: %w", dir, err)
 	}
 	if err := fsys.Rename(name+cleanedSuffix, name+swapSuffix); err != nil {
-		return fmt.Errorf("rename cleaned segment: %w", err)
+		return false, fmt.Errorf("rename cleaned segment: %w", err)
 	}
 	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
+		return true, fmt.Errorf("sync %s: %w", dir, err)
 	}
-	return nil
+	return true, nil
 }
 
 // completeSwap is steps 3 and 4 for segments that may be in use: readers that still hold one go on under its new name.

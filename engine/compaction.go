@@ -1,6 +1,9 @@
 package engine
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 var _ cleanerLog = (*Log)(nil)
 
@@ -74,12 +77,8 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 			return errCleaningStopped
 		}
 	}
-	if err := decideSwap(l.part.fs, l.part.path, old[0].base); err != nil {
-		return l.ioError(err)
-	}
-	if err := completeSwap(l.part.fs, l.part.path, old); err != nil {
-		// The swap is decided: the next start completes it.
-		return l.ioError(err)
+	if err := l.swapFiles(old); err != nil {
+		return err
 	}
 	for _, s := range old {
 		// What replaces them is on disk. Not earlier: a swap that fails leaves its sources in use.
@@ -112,6 +111,33 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 		}
 	})
 	return nil
+}
+
+// swapFiles is the part of a swap that the disk sees.
+func (l *Log) swapFiles(old []*segment) error {
+	for _, s := range old {
+		// Half-way there would be no way back for want of descriptors.
+		ref, err := s.file.ref()
+		if err != nil {
+			return l.readError(err)
+		}
+		defer ref.Release()
+	}
+	decided, err := decideSwap(l.part.fs, l.part.path, old[0].base)
+	if err == nil {
+		err = completeSwap(l.part.fs, l.part.path, old)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case !decided:
+		cleaned := l.part.join(segmentName(old[0].base, logSuffix) + cleanedSuffix)
+		return errors.Join(l.ioError(err), removeFile(l.part.fs, cleaned))
+	case isNoSpace(err) || lacksResources(err):
+		// Memory and disk have parted, and a second swap on top of this one could lose records.
+		return l.offline(fmt.Errorf("swap of a cleaned segment is unfinished, the next start finishes it: %w", err))
+	}
+	return l.failDir(err)
 }
 
 // CleanerStats counts what compaction did since the store was opened.

@@ -174,6 +174,13 @@ func (d *logDir) readCheckpoints() error {
 		}
 	}
 	d.ckptPoints, d.ckptStarts, d.ckptHW = points, starts, marks
+	if !clean {
+		// What a killed process has renamed is what was read, but a power cut would still bring the file before it back; and files are
+		// removed because of what this one says.
+		if err := fsys.SyncDir(d.path); err != nil {
+			return fmt.Errorf("sync directory %s: %w", d.path, err)
+		}
+	}
 	return removeCleanShutdown(fsys, d.path)
 }
 
@@ -304,8 +311,11 @@ func (d *logDir) writeIfChanged(name string, have *map[TopicPartition]int64, wan
 		return nil
 	}
 	if err := writeOffsetCheckpoint(d.store.o.FS, filepath.Join(d.path, name), want); err != nil {
-		if isNoSpace(err) {
+		switch {
+		case isNoSpace(err):
 			return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		case lacksResources(err):
+			return fmt.Errorf("%w: %s: %w", ErrOffline, d.path, err)
 		}
 		d.fail(err)
 		return fmt.Errorf("%w: %s: %w", ErrOffline, d.path, err)
@@ -336,7 +346,11 @@ func (l *Log) checkpointState() (point, start, hw int64, ok bool, err error) {
 	v := l.off.load()
 	if f := l.failure.Load(); f != nil {
 		// What was known stays: a later start has to see the same fault, not a log that ends where it lies.
-		return l.checkpointed.Load(), max(l.start.logStart, v.LogStart), v.HighWatermark, l.known || l.checkpointed.Load() > 0, nil
+		point, start = l.checkpointed.Load(), max(l.start.logStart, v.LogStart)
+		if restart := l.restartAt.Load(); restart >= 0 {
+			point, start = min(point, restart), restart // it was being replaced when it failed
+		}
+		return point, start, v.HighWatermark, l.known || l.checkpointed.Load() > 0 || start > 0, nil
 	}
 	point, start = min(v.Durable, l.recoveryCap.Load()), v.LogStart
 	if restart := l.restartAt.Load(); restart >= 0 {
@@ -356,14 +370,25 @@ func (l *Log) checkpointState() (point, start, hw int64, ok bool, err error) {
 
 // settle makes durable what recovery does not rebuild below the recovery point.
 func (l *Log) settle() error {
+	if l.part.unnamed.Load() || l.active() == nil {
+		// The first sync of a segment writes it.
+	} else if err := l.part.writeMetadata(); err != nil && !isNoSpace(err) {
+		return l.ioError(err)
+	}
 	if err := l.epochs.flush(); err != nil {
 		return l.ioError(err)
 	}
-	if seg := l.active(); seg != nil {
-		if x := seg.txns.Load(); x != nil {
-			if err := l.syncTxnIndex(seg, x); err != nil {
+	// Of sealed segments too: the worker that a roll gives them to may not have come to it.
+	segs := l.segments()
+	settled := l.checkpointed.Load()
+	for i := len(segs) - 1; i >= 0; i-- {
+		if x := segs[i].txns.Load(); x != nil {
+			if err := l.syncTxnIndex(segs[i], x); err != nil {
 				return l.ioError(err)
 			}
+		}
+		if segs[i].base <= settled {
+			break
 		}
 	}
 	return nil

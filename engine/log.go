@@ -48,6 +48,9 @@ type Log struct {
 	restartAt atomic.Int64
 	// cuts is odd while a truncation changes files under the readers, and different after it.
 	cuts atomic.Int64
+	// epochsOwed: the file of leader epochs is behind in a way that recovery would take for damage of the batches, so that it has to be
+	// written before the next batch is.
+	epochsOwed atomic.Bool
 	// openTxns is true while a transaction is open, or ended above the high watermark.
 	openTxns atomic.Bool
 	counters counters
@@ -57,6 +60,7 @@ type Log struct {
 		producers *producerState
 		onDisk    bool // the directory exists
 		cutting   bool // a failed write was cut off, and the cut is not durable yet
+		cuts      int  // counts those
 		// snapshotAt is the size of the log's appended bytes at the last producer snapshot.
 		snapshotAt int64
 	}
@@ -76,6 +80,10 @@ type logFailure struct {
 	err error
 	// readable: what lies below the high watermark may still be read.
 	readable bool
+	// unfinished: a truncation to end, or with -1 the replacement of the whole log, found no space half-way. Until it is repeated nothing
+	// is appended or synced, because the files are neither the old log nor the new one.
+	unfinished bool
+	end        int64
 }
 
 // counters only grow.
@@ -126,14 +134,24 @@ func (l *Log) offline(err error) error {
 }
 
 // ioError handles an error of reading or writing this log's files: corruption takes the partition offline, an error of the disk the
-// whole directory. ENOSPC takes nothing offline.
+// whole directory. A full disk, or a want of descriptors, takes nothing offline: the call has failed, the log is as it was.
 func (l *Log) ioError(err error) error {
+	if f := l.failure.Load(); f != nil && !f.readable && isNotExist(err) {
+		return f.err // deleted under a job that was under way
+	}
 	switch {
 	case errors.Is(err, ErrCorrupt):
 		return l.offline(err)
 	case isNoSpace(err):
 		return fmt.Errorf("%w: %s: %w", ErrNoSpace, l.tp, err)
+	case lacksResources(err):
+		return fmt.Errorf("%w: %s: %w", ErrOffline, l.tp, err)
 	}
+	return l.failDir(err)
+}
+
+// failDir takes the whole directory offline, whatever the error: after a failed fsync, or where the log on disk is not known any more.
+func (l *Log) failDir(err error) error {
 	l.dir.fail(err)
 	return l.offline(err)
 }

@@ -94,7 +94,9 @@ func (l *Log) open() error {
 		// The fault lies below the log start, so nothing can be read.
 		o.segs, o.logEnd = nil, o.logStart
 	}
-	l.epochs.truncateFromEnd(o.logEnd)
+	if l.epochs.truncateFromEnd(o.logEnd) {
+		l.epochsOwed.Store(true)
+	}
 	if o.logStart > 0 {
 		l.epochs.truncateFromStart(o.logStart)
 	}
@@ -132,11 +134,19 @@ func (l *Log) listDir() ([]string, error) {
 	if names, err = recoverSwaps(l.part.fs, l.part.path, names); err != nil {
 		return nil, err
 	}
+	gone := false
 	for _, name := range names {
 		if strings.HasSuffix(name, deletedSuffix) || strings.HasSuffix(name, ".tmp") {
 			if err := removeFile(l.part.fs, l.part.join(name)); err != nil {
 				return nil, err
 			}
+			gone = gone || strings.HasSuffix(name, deletedSuffix)
+		}
+	}
+	if gone && !l.start.clean {
+		// A killed process may not have fsynced the names that it took from the segments, and a power cut would give them back.
+		if err := l.part.fs.SyncDir(l.part.path); err != nil {
+			return nil, err
 		}
 	}
 	l.mu.producers.noteFiles(names)

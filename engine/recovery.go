@@ -107,7 +107,8 @@ func (l *Log) recover(o *opened, cfg *LogConfig) error {
 	point := max(l.start.recoveryPoint, o.logStart)
 	first := 0
 	for i, s := range o.segs {
-		if s.base <= point {
+		// Not the one that begins at the point: what was cut off the one before may be there again.
+		if s.base < point {
 			first = i
 		}
 	}
@@ -147,7 +148,7 @@ func (l *Log) recoverSegment(o *opened, i int, point int64, cfg *LogConfig) (don
 		c.fault = faultTorn
 	case c.newest:
 		c.fault = faultEnd
-	case o.segs[i+1].base > o.logEnd:
+	case o.segs[i+1].base > max(o.logEnd, point):
 		c.fault = faultGap
 	case o.segs[i+1].base < o.logEnd:
 		c.fault = faultOverlap
@@ -199,7 +200,10 @@ func (l *Log) wantAfter(o *opened, i int) string {
 // lack. It returns the offset and position after the last good batch; err is a CorruptFileError when something else follows.
 func (l *Log) scanSegment(o *opened, s *segment, point int64) (end, at int64, err error) {
 	s.timesKnown.Store(false)
-	pos, next, err := l.openIndexesBelow(o, s, point)
+	pos, next, err := l.openIndexesBelow(s, point)
+	if err == nil {
+		err = l.openTxnIndexBelow(o, s, point)
+	}
 	if err != nil {
 		return 0, 0, err
 	}
@@ -232,7 +236,7 @@ func (o *opened) checkPlace(sc *scanner, next, point int64) error {
 	if base < point {
 		return nil
 	}
-	if base != next && !o.gaps {
+	if base < next || (base > next && base > point && !o.gaps) { // a gap that ends at the point is one below it
 		return corruptFile(sc.path, sc.at+record.PosBaseOffset, "base offset", base, next)
 	}
 	want := epoch
@@ -269,11 +273,8 @@ func (s *segment) readFirstTimestampOf(size int64) error {
 }
 
 // openIndexesBelow opens the indexes, cuts off what lies above point, and returns where the scan has to begin: at the last
-// good entry below point, else at the start of the segment. The transaction index is cut to point as well.
-func (l *Log) openIndexesBelow(o *opened, s *segment, point int64) (pos, next int64, err error) {
-	if err := l.openTxnIndexBelow(o, s, point); err != nil {
-		return 0, 0, err
-	}
+// good entry below point, else at the start of the segment.
+func (l *Log) openIndexesBelow(s *segment, point int64) (pos, next int64, err error) {
 	pos, next = 0, s.base
 	if point <= s.base || s.openIndexesAsActive() != nil {
 		s.forgetIndexes()
@@ -352,7 +353,38 @@ func (l *Log) openTxnIndexBelow(o *opened, s *segment, point int64) error {
 	if err != nil {
 		return err
 	}
-	return x.truncateTo(point)
+	if err := x.truncateTo(point); err != nil {
+		return err
+	}
+	// An entry from above the point may have been torn into one below it. Those that really lie there are whole, and come first.
+	for entries := x.load(); len(entries) > 0; entries = entries[:len(entries)-1] {
+		last := entries[len(entries)-1]
+		good, err := s.abortsAt(last)
+		if err != nil {
+			return err
+		}
+		if good {
+			break
+		}
+		if err := x.truncateTo(last.LastOffset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abortsAt says whether the segment holds the marker that an entry of its transaction index names.
+func (s *segment) abortsAt(t AbortedTxn) (bool, error) {
+	b, ok, err := s.locateScanned(t.LastOffset)
+	if err != nil || !ok || b.lastOffset != t.LastOffset {
+		return false, err
+	}
+	batch := make(record.Batch, b.end-b.pos)
+	if err := readFull(s.file, batch, b.pos); err != nil {
+		return false, err
+	}
+	p, ok, err := producerBatchOf(batch)
+	return err == nil && ok && p.Marker && !p.Commit && p.ProducerID == t.ProducerID, nil
 }
 
 // goodBatchAfter looks for a whole batch with a right CRC behind a fault, at any byte.
@@ -429,7 +461,11 @@ func (l *Log) settleRecovered(o *opened) error {
 	if !o.scanned && !o.dirty {
 		return nil
 	}
-	if !o.dirty && o.logEnd <= l.start.recoveryPoint {
+	if !o.dirty && o.logEnd <= l.start.recoveryPoint && o.logEnd > o.logStart {
+		if active != nil {
+			// A killed process may have cut off a failed write and not fsynced that. The fsync of the next append will do.
+			active.unsettled = true
+		}
 		return nil
 	}
 	for i, s := range o.segs[:max(len(o.segs)-1, 0)] {
@@ -445,4 +481,25 @@ func (l *Log) settleRecovered(o *opened) error {
 		return nil
 	}
 	return l.stream.SyncNow()
+}
+
+// locateScanned is locate for a segment under recovery: it never rebuilds the indexes, and a fault is no batch.
+func (s *segment) locateScanned(target int64) (b located, ok bool, err error) {
+	pos := int64(0)
+	if x := s.offsets.Load(); x != nil && target > s.base {
+		if e, n, err := x.floorOffset(uint32(min(target-s.base, 1<<32-1))); err == nil && n > 0 {
+			pos = e.pos
+		}
+	}
+	c := newCursor(s.file, s.path(), pos, s.size.Load(), s.base)
+	defer c.release()
+	for c.advance() {
+		if c.cur.LastOffset() >= target {
+			return locatedAt(c.cur), true, nil
+		}
+	}
+	if errors.Is(c.err, ErrCorrupt) {
+		return b, false, nil
+	}
+	return b, false, c.err
 }

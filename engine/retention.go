@@ -191,10 +191,15 @@ func (l *Log) dropBelow(delayMs int64) {
 // retire renames a segment's files and has them removed later. The segment must have left the list.
 func (l *Log) retire(s *segment, delayMs int64) {
 	l.stream.Drop(s.file)
-	if err := retireSegment(s); err != nil {
-		if !isNotExist(err) {
-			_ = l.ioError(err)
-		}
+	switch err := retireSegment(s); {
+	case err == nil:
+	case isNotExist(err):
+		return
+	case isNoSpace(err):
+		// No room for the longer names, and this is what makes room: without the delay then.
+		l.removeFiles(s, "")
+	default:
+		_ = l.ioError(err)
 		return
 	}
 	size := s.size.Load()

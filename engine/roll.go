@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/weirmq/weir/record"
 )
@@ -55,6 +56,10 @@ func (l *Log) rollDueLocked(seg *segment, p *appendPlan, cfg *LogConfig) bool {
 // the fsync scheduler before any byte of the new one counts as durable, and the new name with the new file's first sync.
 func (l *Log) rollLocked(base int64, cfg *LogConfig, nowMs int64) (*segment, error) {
 	old := l.active()
+	if old.unsettled {
+		l.stream.TruncateTo(old.file, l.off.load().LogEnd) // to be synced before the new one is
+		old.unsettled = false
+	}
 	seg, err := l.addSegmentLocked(base, cfg, nowMs)
 	if err != nil {
 		return nil, err
@@ -73,8 +78,12 @@ func (l *Log) afterRoll(old *segment, preallocated bool) {
 		}
 	}
 	if preallocated {
-		// Gives back what was reserved and not used.
-		_ = old.file.Truncate(old.size.Load())
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if segs := l.segments(); slices.Contains(segs[:max(len(segs)-1, 0)], old) {
+			// Gives back what was reserved and not used. Not of a segment that a truncation has made active again.
+			_ = old.file.Truncate(old.size.Load())
+		}
 	}
 }
 
@@ -151,6 +160,9 @@ func (l *Log) Roll() error {
 	if f := l.failure.Load(); f != nil {
 		return f.err
 	}
+	if l.mu.cutting {
+		return l.refuseCutting()
+	}
 	if seg := l.active(); seg == nil || seg.size.Load() == 0 {
 		return nil
 	}
@@ -160,15 +172,20 @@ func (l *Log) Roll() error {
 
 // syncTxnIndex makes a segment's aborted transactions durable without holding mu over the fsync.
 func (l *Log) syncTxnIndex(seg *segment, x *txnIndex) error {
+	x.syncing.Lock()
+	defer x.syncing.Unlock()
 	l.mu.Lock()
-	n, done := x.count(), x.durable
+	changes, done := x.changes, x.durable
 	l.mu.Unlock()
 	if done || seg.txns.Load() != x {
 		return nil
 	}
+	if x.failed != nil {
+		return x.failed
+	}
 	f, err := l.part.fs.OpenReadWrite(x.path)
-	if isNotExist(err) && seg.retired.Load() {
-		return nil // retention or compaction was faster
+	if isNotExist(err) && (seg.retired.Load() || x.count() == 0) {
+		return nil // retention or compaction was faster; or nothing was written
 	}
 	if err != nil {
 		return fmt.Errorf("open transaction index: %w", err)
@@ -181,11 +198,12 @@ func (l *Log) syncTxnIndex(seg *segment, x *txnIndex) error {
 		err = l.part.fs.SyncDir(l.part.path)
 	}
 	if err != nil {
-		return fmt.Errorf("sync transaction index %s: %w", x.path, err)
+		x.failed = fmt.Errorf("sync transaction index %s: %w", x.path, err)
+		return x.failed
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if x.count() == n {
+	if x.changes == changes {
 		x.durable = true
 	}
 	return nil

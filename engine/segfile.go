@@ -209,7 +209,8 @@ func (d *partitionDir) join(name string) string { return filepath.Join(d.path, n
 
 // syncNames makes the names of the files, and of the directory, durable.
 func (d *partitionDir) syncNames() error {
-	if err := d.writeMetadata(); err != nil {
+	// A full disk puts the topic's id off to the next checkpoint: records are good without it, and a broker must not die of it.
+	if err := d.writeMetadata(); err != nil && !isNoSpace(err) {
 		return err
 	}
 	if err := d.fs.SyncDir(d.path); err != nil {

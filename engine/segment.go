@@ -41,6 +41,8 @@ type segment struct {
 	file *segFile
 	// rewritten is set for what compaction wrote: positions found before in a segment of the same base mean nothing here.
 	rewritten bool
+	// unsettled: what a killed process has cut off the file may not be fsynced. Guarded by Log.mu.
+	unsettled bool
 	// retired is set before the files get the names of deleted ones; goneSuffix is then what their names end in.
 	retired    atomic.Bool
 	goneSuffix string

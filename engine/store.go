@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -230,8 +231,10 @@ func (s *Store) findLogs() error {
 		}
 		for _, name := range names {
 			if tp, ok := parseDeletedDir(name); ok {
-				// The deletion was under way: the directory is missing by intent.
-				delete(d.start, tp)
+				// The deletion was under way: the directory is missing by intent, unless another log has come in its place.
+				if _, found := slices.BinarySearch(names, tp.String()); !found {
+					delete(d.start, tp)
+				}
 				s.leftovers = append(s.leftovers, func() { s.removeLater(d, tp, filepath.Join(d.path, name), 0) })
 			}
 		}
@@ -302,6 +305,9 @@ func (s *Store) CreateLog(tp TopicPartition, id TopicID, cfg LogConfig) (*Log, e
 	if !validTopic(tp.Topic) || tp.Partition < 0 {
 		return nil, fmt.Errorf("%w: partition %q", ErrInvalidConfig, tp.String())
 	}
+	if err := s.forgetDeleted(tp); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	if s.mu.closed {
 		s.mu.Unlock()
@@ -344,7 +350,10 @@ func (l *Log) claim(id TopicID) error {
 	if have == (TopicID{}) && id != (TopicID{}) {
 		l.part.setTopicID(id, true)
 		if l.known {
-			l.dir.sched.Go(func() { _ = l.part.writeMetadata() })
+			// Before more is done in the topic's name. A full disk puts it off to the next checkpoint.
+			if err := l.part.writeMetadata(); err != nil && !isNoSpace(err) && !isNotExist(err) {
+				return l.ioError(err)
+			}
 		}
 		return nil
 	}

@@ -5,7 +5,8 @@ import (
 )
 
 // TruncateTo drops everything at and above offset, or more where offset lies inside a batch: the whole batch goes.
-// Durable when it returns. Waiters for what is gone get ErrOffsetOutOfRange.
+// Durable when it returns. Waiters for what is gone get ErrOffsetOutOfRange. A truncation that found no space half-way has to be repeated
+// before the log takes appends again: Log.Err says so.
 // Errors: ErrOffsetOutOfRange (below the log start), ErrOffline, ErrNoSpace, ErrClosed.
 func (l *Log) TruncateTo(offset int64) error {
 	if err := l.load(); err != nil {
@@ -13,12 +14,17 @@ func (l *Log) TruncateTo(offset int64) error {
 	}
 	l.adminMu.Lock()
 	defer l.adminMu.Unlock()
-	if f := l.failure.Load(); f != nil {
-		return f.err
-	}
 	v := l.off.load()
-	if offset >= v.LogEnd {
-		return nil
+	if f := l.failure.Load(); f != nil {
+		if !f.unfinished {
+			return f.err
+		}
+		if f.end < 0 {
+			return l.restart(l.restartAt.Load())
+		}
+		offset = min(offset, f.end)
+	} else if offset >= v.LogEnd {
+		return l.payOwedEpochs()
 	}
 	if offset < v.LogStart {
 		return fmt.Errorf("%w: %s: truncate to %d, the log starts at %d", ErrOffsetOutOfRange, l.tp, offset, v.LogStart)
@@ -34,8 +40,9 @@ func (l *Log) TruncateTo(offset int64) error {
 	if err := l.store.cleaner.cutBack(l.dir.path, l.tp, end); err != nil {
 		return l.ioError(err)
 	}
-	// First the recovery point: from here on a crash may leave a log that ends at end, and that must not look like a loss.
-	l.recoveryCap.Store(end)
+	// First the recovery point: from here on a crash may leave a log that ends at end, and that must not look like a loss. One below
+	// end makes recovery fsync what a killed process has cut.
+	l.recoveryCap.Store(max(end-1, v.LogStart))
 	defer l.recoveryCap.Store(noCap)
 	if err := l.dir.checkpoint(false); err != nil {
 		return err
@@ -83,35 +90,77 @@ func (l *Log) cutTo(end int64) (dropped []*segment, err error) {
 	dropped = segs[i+1:]
 	for j := len(segs) - 1; j > i; j-- {
 		if err := retireSegment(segs[j]); err != nil && !isNotExist(err) {
-			return nil, l.ioError(err)
+			return nil, l.unfinished(end, l.ioError(err))
 		}
 	}
 	if len(dropped) > 0 {
 		if err := l.part.fs.SyncDir(l.part.path); err != nil {
-			return nil, l.ioError(fmt.Errorf("sync %s: %w", l.part.path, err))
+			return nil, l.unsynced(end, fmt.Errorf("sync %s: %w", l.part.path, err))
 		}
 	}
 	cut, err := l.cutSegment(s, pos)
 	if err != nil {
-		return nil, l.ioError(fmt.Errorf("truncate %s to byte %d: %w", s.path(), pos, err))
+		return nil, l.unfinished(end, l.ioError(fmt.Errorf("truncate %s to byte %d: %w", s.path(), pos, err)))
 	}
 	l.setSegments(append(append([]*segment(nil), segs[:i]...), cut))
 	l.stream.TruncateTo(cut.file, end)
-	return dropped, l.restateLocked(end, place{segment: cut.base, pos: pos})
+	if err := l.restateLocked(end, place{segment: cut.base, pos: pos}); err != nil {
+		return nil, l.unfinished(end, err)
+	}
+	return dropped, nil
+}
+
+// unfinished notes that a truncation stopped half-way for want of space or descriptors, unless the log is offline anyway.
+func (l *Log) unfinished(end int64, err error) error {
+	old := l.failure.Load()
+	if old != nil && !old.unfinished {
+		return err
+	}
+	what := fmt.Sprintf("the truncation to offset %d", end)
+	if end < 0 {
+		what = "the replacement of the whole log"
+	}
+	f := &logFailure{err: fmt.Errorf("%s: %s is unfinished, repeat it: %w", l.tp, what, err), readable: true, unfinished: true, end: end}
+	if l.failure.CompareAndSwap(old, f) {
+		l.waiters.wake(func(*Waiter) bool { return true }, f.err)
+		l.store.log.Warn("truncation unfinished, appends refused until it is repeated", "partition", l.tp.String(), "error", err)
+	}
+	return f.err
+}
+
+// unsynced is unfinished for an fsync of the directory: one that was not even tried may be repeated, one that failed may not.
+func (l *Log) unsynced(end int64, err error) error {
+	if lacksResources(err) {
+		return l.unfinished(end, l.ioError(err))
+	}
+	return l.failDir(err)
+}
+
+// payOwedEpochs writes the leader epochs that an earlier truncation found no space for.
+func (l *Log) payOwedEpochs() error {
+	if !l.epochsOwed.Load() {
+		return nil
+	}
+	return l.payEpochs()
 }
 
 // cutSegment cuts the file, and gives a new active segment for it: readers of the old one are told by cuts.
 func (l *Log) cutSegment(s *segment, pos int64) (*segment, error) {
-	if err := s.file.Truncate(pos); err != nil {
-		return nil, err
-	}
-	t := newSegment(l.part, s.base, pos, l.cfg.Load().IndexIntervalBytes)
-	_ = t.file.Close()
-	t.file = s.file
-	if x, err := s.txnIndex(); err == nil {
+	x, err := s.txnIndex()
+	if err == nil {
+		// Before the batches go: above the recovery point the entries are made anew, but those of batches that are gone would stay.
 		if err := x.truncateTo(l.endOf(s, pos)); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.file.Truncate(pos); err != nil {
+		return nil, err
+	}
+	s.size.Store(pos)
+	t := newSegment(l.part, s.base, pos, l.cfg.Load().IndexIntervalBytes)
+	_ = t.file.Close()
+	t.file = s.file
+	if x != nil {
 		t.txns.Store(x)
 	}
 	// The indexes are made anew from what is left; truncations are rare and this is the one way that cannot be wrong.
@@ -141,7 +190,9 @@ func (l *Log) endOf(s *segment, pos int64) int64 {
 func (l *Log) restateLocked(end int64, at place) error {
 	v := *l.off.load()
 	nowMs := l.store.nowMs()
-	l.epochs.truncateFromEnd(end)
+	if l.epochs.truncateFromEnd(end) {
+		l.epochsOwed.Store(true)
+	}
 	from, err := l.mu.producers.reload(v.LogStart, end, nowMs)
 	if err != nil {
 		return l.ioError(err)
@@ -171,11 +222,14 @@ func (l *Log) finishTruncation(dropped []*segment) error {
 	for _, s := range dropped {
 		l.stream.Drop(s.file)
 	}
-	if err := l.stream.SyncNow(); err != nil {
+	if f := l.failure.Load(); f != nil && f.unfinished {
+		l.failure.CompareAndSwap(f, nil)
+	}
+	if err := l.syncCut(); err != nil {
 		return l.ioError(err)
 	}
-	if err := l.epochs.flush(); err != nil {
-		return l.ioError(err)
+	if err := l.payEpochs(); err != nil {
+		return err
 	}
 	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
 		if f := l.failure.Load(); f == nil || f.readable {
@@ -198,7 +252,7 @@ func (l *Log) TruncateFullyAndStartAt(offset int64) error {
 	}
 	l.adminMu.Lock()
 	defer l.adminMu.Unlock()
-	if f := l.failure.Load(); f != nil {
+	if f := l.failure.Load(); f != nil && !f.unfinished {
 		return f.err
 	}
 	return l.restart(offset)
@@ -219,14 +273,14 @@ func (l *Log) restart(offset int64) error {
 	}
 	// The checkpoints first: with a log start above everything, recovery takes what it finds for deleted.
 	l.restartAt.Store(offset)
-	defer l.restartAt.Store(-1)
 	if err := l.dir.checkpoint(false); err != nil {
-		return err
+		return l.unfinished(-1, err) // the log start may be written, and then the next start goes on
 	}
 	dropped, err := l.replaceAll(offset)
 	if err != nil {
-		return err
+		return err // restartAt stays: nothing of the old log counts any more
 	}
+	l.restartAt.Store(-1)
 	l.wakeTruncated(-1)
 	return l.finishTruncation(dropped)
 }
@@ -240,15 +294,15 @@ func (l *Log) replaceAll(offset int64) (dropped []*segment, err error) {
 	dropped = l.segments()
 	for j := len(dropped) - 1; j >= 0; j-- {
 		if err := retireSegment(dropped[j]); err != nil && !isNotExist(err) {
-			return nil, l.ioError(err)
+			return nil, l.unfinished(-1, l.ioError(err))
 		}
 	}
 	if l.mu.onDisk {
 		if err := l.mu.producers.removeAllSnapshots(); err != nil {
-			return nil, l.ioError(err)
+			return nil, l.unfinished(-1, l.ioError(err))
 		}
 		if err := l.part.fs.SyncDir(l.part.path); err != nil {
-			return nil, l.ioError(fmt.Errorf("sync %s: %w", l.part.path, err))
+			return nil, l.unsynced(-1, fmt.Errorf("sync %s: %w", l.part.path, err))
 		}
 	}
 	l.mu.producers.clear()
@@ -256,7 +310,8 @@ func (l *Log) replaceAll(offset int64) (dropped []*segment, err error) {
 	l.setSegments(nil)
 	seg, err := l.addSegmentLocked(offset, l.cfg.Load(), l.store.nowMs())
 	if err != nil {
-		return nil, l.offline(err) // the old records are gone; the next start begins at offset
+		l.setSegments(dropped) // to be read, until this is repeated
+		return nil, l.unfinished(-1, err)
 	}
 	l.stream.TruncateTo(seg.file, offset)
 	l.openTxns.Store(false)

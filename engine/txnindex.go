@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/weirmq/weir/vfs"
@@ -49,7 +50,11 @@ type txnIndex struct {
 	entries atomic.Pointer[[]AbortedTxn]
 	// file is open from the first append until seal or close; nil before.
 	file    vfs.File
-	durable bool // no entry was written since the last sync
+	durable bool // nothing was written or cut since the last sync
+	changes int  // counts what made it not so
+	// syncing is held over an fsync: of two at a time, one could take the error that the other has to see. failed is the first error.
+	syncing sync.Mutex
+	failed  error
 	// reserved: the file may reach beyond the entries.
 	reserved bool
 }
@@ -84,6 +89,8 @@ func openTxnIndex(fsys vfs.FS, path string) (*txnIndex, error) {
 	if len(entries) > 0 {
 		x.entries.Store(&entries)
 	}
+	// Who cut it last may have been killed before the fsync.
+	x.durable = false
 	return x, nil
 }
 
@@ -152,7 +159,7 @@ func (x *txnIndex) append(t AbortedTxn) error {
 	if err := x.openForWrite(); err != nil {
 		return err
 	}
-	x.durable = false
+	x.change()
 	var buf [txnIndexEntrySize]byte
 	pos := int64(len(entries)) * txnIndexEntrySize
 	if _, err := x.file.WriteAt(appendTxnIndexEntry(buf[:0], t), pos); err != nil {
@@ -171,7 +178,8 @@ func (x *txnIndex) reserve(n int) error {
 	if err := x.openForWrite(); err != nil {
 		return err
 	}
-	x.durable, x.reserved = false, true
+	x.change()
+	x.reserved = true
 	pos := int64(x.count()) * txnIndexEntrySize
 	if _, err := x.file.WriteAt(bytes.Repeat([]byte{0xff}, n*txnIndexEntrySize), pos); err != nil {
 		if cut := x.giveBack(); cut != nil {
@@ -188,10 +196,16 @@ func (x *txnIndex) giveBack() error {
 		return nil
 	}
 	x.reserved = false
+	x.change()
 	if err := x.file.Truncate(int64(x.count()) * txnIndexEntrySize); err != nil {
 		return fmt.Errorf("truncate transaction index after a full disk: %w", err)
 	}
 	return nil
+}
+
+func (x *txnIndex) change() {
+	x.durable = false
+	x.changes++
 }
 
 func (x *txnIndex) openForWrite() error {
@@ -236,7 +250,7 @@ func (x *txnIndex) truncateTo(offset int64) error {
 	if err := x.openForWrite(); err != nil {
 		return err
 	}
-	x.durable = false
+	x.change()
 	if err := x.file.Truncate(int64(keep) * txnIndexEntrySize); err != nil {
 		return fmt.Errorf("truncate transaction index: %w", err)
 	}
