@@ -63,6 +63,7 @@ type Log struct {
 		cuts      int  // counts those
 		// snapshotAt is the size of the log's appended bytes at the last producer snapshot.
 		snapshotAt int64
+		spare      spareState
 	}
 }
 

@@ -464,6 +464,7 @@ func (l *Log) flushForClose() error {
 	if !l.loaded.Load() || l.failure.Load() != nil {
 		return nil
 	}
+	l.dropSpare()
 	v := l.off.load()
 	if v.Durable < v.LogEnd || l.stream.UnsyncedBytes() > 0 {
 		if err := l.stream.SyncNow(); err != nil && !errors.Is(err, ioqueue.ErrClosed) {

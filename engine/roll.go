@@ -28,6 +28,7 @@ func (l *Log) segmentForLocked(p *appendPlan, cfg *LogConfig, logEnd int64) (*se
 		if l.counters.appendedBytes.Load()-l.mu.snapshotAt > snapshotEveryBytes {
 			l.snapshotLocked(logEnd, false)
 		}
+		l.prepareSpareLocked(size, cfg)
 		return seg, nil
 	}
 	base := logEnd
@@ -94,15 +95,18 @@ func (l *Log) addSegmentLocked(base int64, cfg *LogConfig, nowMs int64) (*segmen
 	}
 	seg := newSegment(l.part, base, 0, cfg.IndexIntervalBytes)
 	seg.createdMs = nowMs
-	if err := seg.file.create(); err != nil {
-		return nil, l.ioError(fmt.Errorf("new segment: %w", err))
+	prepared := l.takeSpareLocked(seg)
+	if !prepared {
+		if err := seg.file.create(); err != nil {
+			return nil, l.ioError(fmt.Errorf("new segment: %w", err))
+		}
 	}
 	seg.resetIndexes()
 	seg.timesKnown.Store(true)
 	seg.txns.Store(newTxnIndex(l.part.fs, l.part.join(segmentName(base, txnIndexSuffix))))
 	l.setSegments(append(append([]*segment(nil), l.segments()...), seg))
 	l.stream.SetFile(seg.file)
-	if cfg.Preallocate {
+	if cfg.Preallocate && !prepared {
 		l.dir.sched.Go(func() { _ = seg.file.Preallocate(0, cfg.SegmentBytes) })
 	}
 	return seg, nil
