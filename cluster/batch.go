@@ -1,6 +1,12 @@
 package cluster
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// conflictsMax is how often a typed proposal is decided anew because somebody else was faster.
+const conflictsMax = 100
 
 // batch turns the items of one request into entries and gathers the results by item.
 type batch struct {
@@ -97,4 +103,37 @@ func configBytes(r Record) (bytes int) {
 		}
 	}
 	return bytes
+}
+
+// decide works out a record for each of so many items, proposes all of them, and returns the results by item. Items that somebody else
+// was faster to change are worked out anew. With validateOnly nothing is changed.
+func (n *Node) decide(ctx context.Context, items int, validateOnly bool, record func(item int) (Record, error)) ([]TopicResult, error) {
+	results := make([]TopicResult, items)
+	open := make([]int, items)
+	for i := range open {
+		open[i] = i
+	}
+	for round := 0; round < conflictsMax && len(open) > 0; round++ {
+		b := newBatch(n, len(open))
+		for i, item := range open {
+			if r, err := record(item); err != nil {
+				b.refuse(i, err)
+			} else {
+				b.add(i, r)
+			}
+		}
+		outcome, err := b.run(ctx, validateOnly)
+		if err != nil {
+			return nil, err
+		}
+		var again []int
+		for i, item := range open {
+			results[item] = outcome[i]
+			if errors.Is(outcome[i].Err, ErrConflict) {
+				again = append(again, item)
+			}
+		}
+		open = again
+	}
+	return results, nil
 }

@@ -39,40 +39,19 @@ type ConfigChange struct {
 // AlterConfigs changes dynamic configuration and returns one error, or nil, for each change, in order. The error beside them is of
 // the proposal as a whole: one of those of Propose.
 func (n *Node) AlterConfigs(ctx context.Context, changes []ConfigChange, validateOnly bool) ([]error, error) {
-	errs := make([]error, len(changes))
-	open := make([]int, len(changes))
-	for i := range open {
-		open[i] = i
+	results, err := n.decide(ctx, len(changes), validateOnly, func(i int) (Record, error) { return n.configsRecord(&changes[i]) })
+	if err != nil {
+		return nil, err
 	}
-	for range conflictsMax {
-		b := newBatch(n, len(open))
-		for i, at := range open {
-			if r, err := n.configsRecord(&changes[at]); err != nil {
-				b.refuse(i, err)
-			} else {
-				b.add(i, r)
-			}
-		}
-		round, err := b.run(ctx, validateOnly)
-		if err != nil {
-			return nil, err
-		}
-		var again []int
-		for i, at := range open {
-			errs[at] = round[i].Err
-			if errors.Is(round[i].Err, ErrConflict) && !validateOnly {
-				again = append(again, at)
-			}
-		}
-		if open = again; len(open) == 0 {
-			break
-		}
+	errs := make([]error, len(results))
+	for i := range results {
+		errs[i] = results[i].Err
 	}
 	return errs, nil
 }
 
 // configsRecord works out the values that the resource would have, from those it has now, and has them checked.
-func (n *Node) configsRecord(c *ConfigChange) (*ConfigsRecord, error) {
+func (n *Node) configsRecord(c *ConfigChange) (Record, error) {
 	if c.Resource.Type == ResourceBroker && c.Resource.Name != "" && c.Resource.Name != strconv.Itoa(int(n.opts.NodeID)) {
 		return nil, fmt.Errorf("%w: %q, the only broker is %d", ErrUnknownBroker, c.Resource.Name, n.opts.NodeID)
 	}

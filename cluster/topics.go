@@ -14,9 +14,6 @@ const (
 	entryConfigsTarget    = 1 << 20 // bytes
 )
 
-// conflictsMax is how often a typed proposal is decided anew because somebody else was faster.
-const conflictsMax = 100
-
 // NewTopic asks for a topic.
 type NewTopic struct {
 	Name string
@@ -192,39 +189,10 @@ func (n *Node) DeleteTopics(ctx context.Context, names []string, ids []TopicID) 
 
 // CreatePartitions adds partitions and returns one result for each topic, in order.
 func (n *Node) CreatePartitions(ctx context.Context, topics []NewPartitions, validateOnly bool) ([]TopicResult, error) {
-	results := make([]TopicResult, len(topics))
-	open := make([]int, len(topics))
-	for i := range open {
-		open[i] = i
-	}
-	for range conflictsMax {
-		b := newBatch(n, len(open))
-		for i, at := range open {
-			if r, err := n.partitionsRecord(&topics[at]); err != nil {
-				b.refuse(i, err)
-			} else {
-				b.add(i, r)
-			}
-		}
-		round, err := b.run(ctx, validateOnly)
-		if err != nil {
-			return nil, err
-		}
-		var again []int
-		for i, at := range open {
-			results[at] = round[i]
-			if errors.Is(round[i].Err, ErrConflict) {
-				again = append(again, at)
-			}
-		}
-		if open = again; len(open) == 0 {
-			break
-		}
-	}
-	return results, nil
+	return n.decide(ctx, len(topics), validateOnly, func(i int) (Record, error) { return n.partitionsRecord(&topics[i]) })
 }
 
-func (n *Node) partitionsRecord(p *NewPartitions) (*PartitionsRecord, error) {
+func (n *Node) partitionsRecord(p *NewPartitions) (Record, error) {
 	img := n.Image()
 	t := img.Topic(p.Name)
 	if t == nil {
