@@ -168,8 +168,11 @@ func (p *workerPool) collect(ctx context.Context, r *run, res *RunResult, before
 	}
 	base := 0
 	selfBefore, selfAfter := 0.0, 0.0
+	before.workers, after.workers = &workerCosts{controller: before.self.cpuSeconds}, &workerCosts{controller: after.self.cpuSeconds}
+	var disturbed []string
 	for i := range parts {
 		part := &parts[i]
+		disturbed = append(disturbed, p.addCosts(r, part, p.addrs[i], before.workers, after.workers)...)
 		for k, next := range part.Sent {
 			r.sent.next[base+k] = next
 		}
@@ -200,10 +203,28 @@ func (p *workerPool) collect(ctx context.Context, r *run, res *RunResult, before
 	}
 	before.self.cpuSeconds, after.self.cpuSeconds = selfBefore, selfAfter
 	res.fill(r, col, before, after)
+	for _, reason := range disturbed {
+		res.invalid("%s", reason)
+	}
 	for _, info := range p.infos {
 		res.note("worker %s: clock offset %.0f us corrected, uncertain by %.0f us", info.Addr, info.OffsetUS, info.Uncertainty)
 	}
 	return nil
+}
+
+// addCosts adds a worker's CPU and collections, and gives the reasons why its host was not fit. A worker on this host is judged with it.
+func (p *workerPool) addCosts(r *run, part *workerPart, addr string, before, after *workerCosts) (disturbed []string) {
+	after.gcs += int(part.GCs)
+	after.gcMaxUS = max(after.gcMaxUS, part.GCMaxUS)
+	if part.Boot == bootID() {
+		before.here, after.here = before.here+part.Before.CPU, after.here+part.After.CPU
+		return nil
+	}
+	r.workerCPUs += part.Host.CPUs
+	part.Host.disturbed(func(format string, args ...any) {
+		disturbed = append(disturbed, "host disturbed: worker "+addr+": "+fmt.Sprintf(format, args...))
+	})
+	return disturbed
 }
 
 func (t *totals) addWorker(w *workerTotals) {

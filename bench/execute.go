@@ -19,6 +19,14 @@ type totals struct {
 	broker                        ProcSample
 	self                          selfSample
 	host                          hostSample
+	workers                       *workerCosts // nil when this process makes the load
+}
+
+// workerCosts are those of a run's workers: CPU seconds of the ones on this host and of the controller, and their collections.
+type workerCosts struct {
+	here, controller float64
+	gcs              int
+	gcMaxUS          float64
 }
 
 // progress is the number that tells whether the load is steady: whatever the spec moves.

@@ -46,6 +46,20 @@ func (res *RunResult) limit(spec *Spec) string {
 	return limitGenerator
 }
 
+// commonLimit is the limit that most runs name; of two as frequent, the first in the alphabet.
+func commonLimit(runs []*RunResult) (limit string) {
+	n := map[string]int{}
+	for _, r := range runs {
+		n[r.Limit]++
+	}
+	for name, count := range n {
+		if limit == "" || count > n[limit] || count == n[limit] && name < limit {
+			limit = name
+		}
+	}
+	return limit
+}
+
 // keptUp reports whether at least 99 % of the offered load was acknowledged; random arrivals may be fewer by chance.
 func (res *RunResult) keptUp() bool {
 	slack := math.Max(0.01, 3/math.Sqrt(float64(res.Requests)+1))

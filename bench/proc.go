@@ -99,6 +99,12 @@ type hostSample struct {
 	memFree            int64         // bytes that nothing uses, not even the page cache
 }
 
+// bootID tells one running kernel from another, "" when unknown.
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+}
+
 // sampleHost takes a few ms on a host with hundreds of processes; mine are the target's.
 func sampleHost(mine []int) hostSample {
 	var s hostSample

@@ -84,9 +84,12 @@ type Summary struct {
 	Cores         float64      `json:"cpu_cores"`
 	RSSBytes      int64        `json:"rss_peak_bytes"`
 	Generator     float64      `json:"generator_cpu_s_per_gb"`
-	Errors        int64        `json:"errors"`
-	Faults        int64        `json:"faults"`
-	Reasons       []string     `json:"invalid_reasons,omitempty"`
+	// GeneratorCores is what the generator used beside the target's Cores, Limit what bounded most runs (RunResult.Limit).
+	GeneratorCores float64  `json:"generator_cpu_cores"`
+	Limit          string   `json:"limit"`
+	Errors         int64    `json:"errors"`
+	Faults         int64    `json:"faults"`
+	Reasons        []string `json:"invalid_reasons,omitempty"`
 }
 
 func newResults(o *SeriesOptions) *Results {
@@ -177,6 +180,8 @@ func (p *PointResult) summarize(target string) *Summary {
 	s.ValueBytes = med(func(r *RunResult) float64 { return r.ValueBytes })
 	s.ReadBytes = med(func(r *RunResult) float64 { return r.ReadBytes + r.CatchUpBytes })
 	s.Generator = med(func(r *RunResult) float64 { return r.Generator.CPUPerGB })
+	s.GeneratorCores = med(func(r *RunResult) float64 { return r.Generator.Cores })
+	s.Limit = commonLimit(runs)
 	merged := &histSet{}
 	for _, r := range runs {
 		if err := r.hists.mergeInto(merged); err != nil {

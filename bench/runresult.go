@@ -151,7 +151,10 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	res.Generator = GeneratorCost{CPUs: r.workerCPUs, CPUSeconds: self, Cores: self / sec, GCs: int(after.self.gcCount - before.self.gcCount),
 		GCPauseUS: float64((after.self.gcPause - before.self.gcPause).Microseconds()), CPUPerGB: ratio(self, moved)}
 	res.Generator.GCMaxUS = float64(after.self.longestPause(&before.self).Microseconds())
-	res.Host = hostLoad(before, after, sec, self)
+	if w := after.workers; w != nil {
+		res.Generator.GCs, res.Generator.GCMaxUS, res.Generator.GCPauseUS = w.gcs, w.gcMaxUS, w.gcMaxUS
+	}
+	res.Host = hostLoad(before, after, sec)
 	res.Errors = r.errorCounts()
 	res.StoredBytes = after.wireBytes - before.wireBytes
 	res.FirstTouched = res.firstTouched(before, after)
@@ -173,13 +176,21 @@ func brokerCost(before, after *totals, sec, moved, requests, records float64) *B
 	return c
 }
 
-func hostLoad(before, after *totals, sec, self float64) HostLoad {
+// hostLoad is the load of this host between two deep samples.
+func hostLoad(before, after *totals, sec float64) HostLoad {
+	generators := after.self.cpuSeconds - before.self.cpuSeconds
+	others := after.host.others - before.host.others
+	if after.workers != nil { // the load came from them; those on this host are other processes
+		generators = after.workers.here - before.workers.here
+		others -= generators
+		generators += after.workers.controller - before.workers.controller
+	}
 	l := HostLoad{CPUs: hostCPUs(), BusyCores: (after.host.busy - before.host.busy) / sec,
 		StealCores: (after.host.steal - before.host.steal) / sec}
 	l.KernelCores = after.host.kernelSince(&before.host) / sec
 	l.IRQCores = (after.host.irq - before.host.irq) / sec
-	rest := l.BusyCores - l.KernelCores - l.IRQCores - (self+after.broker.CPUSeconds-before.broker.CPUSeconds)/sec
-	l.OtherCores = max(0, rest, (after.host.others-before.host.others)/sec)
+	rest := l.BusyCores - l.KernelCores - l.IRQCores - (generators+after.broker.CPUSeconds-before.broker.CPUSeconds)/sec
+	l.OtherCores = max(0, rest, others/sec)
 	return l
 }
 

@@ -66,6 +66,9 @@ var columns = []column{
 	{"e2e p99", func(s *Summary) string { return micros(s.EndToEnd.P99) }, func(s *Summary) bool { return s.EndToEnd != nil }},
 	{"CPU s/GB", func(s *Summary) string { return costText(s.CPUPerGB) }, func(s *Summary) bool { return s.CPUPerGB > 0 }},
 	{"gen s/GB", func(s *Summary) string { return costText(s.Generator) }, func(s *Summary) bool { return s.Generator > 0 }},
+	{"cores", func(s *Summary) string { return costText(s.Cores) }, func(s *Summary) bool { return s.Cores > 0 }},
+	{"gen cores", func(s *Summary) string { return costText(s.GeneratorCores) }, func(s *Summary) bool { return s.GeneratorCores > 0 }},
+	{"limit", func(s *Summary) string { return s.Limit }, func(s *Summary) bool { return s.Limit != "" && s.Limit != limitLoad }},
 	{"RSS", func(s *Summary) string { return sizeText(s.RSSBytes) }, func(s *Summary) bool { return s.RSSBytes > 0 }},
 	{"errors", func(s *Summary) string { return fmt.Sprint(s.Errors) }, func(s *Summary) bool { return true }},
 }

@@ -69,12 +69,17 @@ func (res *RunResult) judgeGenerator(spec *Spec) {
 }
 
 func (res *RunResult) judgeHost() {
-	cpus := float64(res.Host.CPUs)
-	if s := res.Host.StealCores; s > stealShareMax*cpus {
-		res.invalid("host disturbed: %.2f of %.0f cores were stolen by the hypervisor, over %.0f %%", s, cpus, 100*stealShareMax)
+	res.Host.disturbed(func(format string, args ...any) { res.invalid("host disturbed: "+format, args...) })
+}
+
+// disturbed says what else used the host.
+func (l *HostLoad) disturbed(say func(format string, args ...any)) {
+	cpus := float64(l.CPUs)
+	if s := l.StealCores; s > stealShareMax*cpus {
+		say("%.2f of %.0f cores were stolen by the hypervisor, over %.0f %%", s, cpus, 100*stealShareMax)
 	}
-	if o := res.Host.OtherCores; o > otherShareMax*cpus {
-		res.invalid("host disturbed: %.2f of %.0f cores were busy with something else, over %.0f %%", o, cpus, 100*otherShareMax)
+	if o := l.OtherCores; o > otherShareMax*cpus {
+		say("%.2f of %.0f cores were busy with something else, over %.0f %%", o, cpus, 100*otherShareMax)
 	}
 }
 

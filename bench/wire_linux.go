@@ -20,15 +20,11 @@ func recvTrunc(fd int, scratch []byte, n int) (int, error) {
 }
 
 // preciseThread binds the goroutine to a thread whose sleeps end within microseconds: the runtime's own timers are rounded to
-// 1 ms when the process is idle. Where it is allowed, the thread goes before others that want the core: it sleeps and sends, no more, and
-// what it waits for the core would be the generator's error. The returned function undoes all that.
+// 1 ms when the process is idle. The returned function undoes the binding.
 func preciseThread() (release func()) {
-	const senderNice = -10
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1_000, 0, 0, 0) // best effort: 1 us instead of 50
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, senderNice) // best effort; on Linux 0 is this thread
 	return func() {
-		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0)
 		runtime.UnlockOSThread()
 	}

@@ -52,8 +52,9 @@ type workerPart struct {
 	GCs        int64               `json:"gc_count"`
 	GCMaxUS    float64             `json:"gc_max_us"`
 	Congestion string              `json:"congestion"`
-	CPUs       int                 `json:"cpus"`
-	Broken     bool                `json:"broken"` // a connection failed
+	Host       HostLoad            `json:"host"`    // of the worker's host
+	Boot       string              `json:"boot_id"` // which host that is
+	Broken     bool                `json:"broken"`  // a connection failed
 }
 
 // workerTotals are the counters of a worker at one moment.
@@ -257,10 +258,10 @@ func (j *workerRun) measure(job *workerJob) {
 		j.r.quietProcess = quiet(len(j.r.producers))
 	}
 	sleepUntil(j.ctx, j.r.clock, job.From)
-	j.before = j.r.snapshot(false)
+	j.before = j.r.snapshot(true)
 	j.col.begin(job.From)
 	j.col.wait(j.ctx, "measure", time.Duration(job.To-j.r.clock.now()))
-	j.after = j.r.snapshot(false)
+	j.after = j.r.snapshot(true)
 }
 
 func (s *workerServer) current(w http.ResponseWriter) *workerRun {
@@ -290,8 +291,9 @@ func (s *workerServer) stop(w http.ResponseWriter, _ *http.Request) {
 	j.r.quietProcess.restore()
 	j.col.late(j.r)
 	p := workerPart{Sent: j.r.sent.next[j.r.base : j.r.base+len(j.r.producers)], Failed: j.r.sent.failedLists(), Before: j.before.forWorker(),
-		After: j.after.forWorker(), Seconds: j.col.seconds, Clamped: j.col.total.clamped, Congestion: j.r.congestion(), CPUs: hostCPUs(),
+		After: j.after.forWorker(), Seconds: j.col.seconds, Clamped: j.col.total.clamped, Congestion: j.r.congestion(), Boot: bootID(),
 		Histograms: map[string][]byte{}, Broken: j.r.err() != nil}
+	p.Host = hostLoad(&j.before, &j.after, float64(max(1, j.after.at-j.before.at))/1e9)
 	p.GCs, p.GCMaxUS = j.after.self.gcCount-j.before.self.gcCount, float64(j.after.self.longestPause(&j.before.self).Microseconds())
 	for m, h := range j.col.total.h {
 		if h != nil {
