@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,10 @@ func (f *PooledFile) Acquire() (File, error) {
 			open = f.pool.fs.OpenReadWrite
 		}
 		file, err := open(f.mu.name)
+		if (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)) && f.pool.evictOne() {
+			// Others in this process use descriptors too: the cap alone does not keep some free.
+			file, err = open(f.mu.name)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -196,6 +201,20 @@ func (p *Pool) add(f *PooledFile) {
 			p.mu.hand++
 		}
 	}
+}
+
+// evictOne closes an idle file, one without unsynced bytes if there is any; false when all are in use.
+func (p *Pool) evictOne() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, dirty := range []bool{false, true} {
+		for _, victim := range p.mu.ring {
+			if victim.dirty.Load() == dirty && p.evictLocked(victim) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // evictLocked closes victim unless it is in use or its lock is taken.

@@ -263,3 +263,36 @@ func BenchmarkPoolAcquire(b *testing.B) {
 		}
 	})
 }
+
+// TestPoolMakesRoomForADescriptor: the process has no descriptor left, the pool has one that is idle.
+func TestPoolMakesRoomForADescriptor(t *testing.T) {
+	fsys := NewErrorFS(NewMem(MemOptions{}), ErrorFSOptions{})
+	p := NewPool(fsys, 10)
+	for _, name := range []string{"/idle", "/used", "/wanted"} {
+		f, err := fsys.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	idle, used, wanted := p.File("/idle", true), p.File("/used", true), p.File("/wanted", true)
+	for _, f := range []*PooledFile{idle, used} {
+		if _, err := f.Acquire(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	idle.Release()
+	fsys.Add(Rule{Ops: OpOpen, Count: 1, Err: syscall.EMFILE})
+	if _, err := wanted.Acquire(); err != nil {
+		t.Fatalf("acquire: %v", err)
+	}
+	if s := p.Stats(); s.Open != 2 || s.Evictions != 1 {
+		t.Fatalf("stats: got %+v, want 2 open, 1 evicted", s)
+	}
+	fsys.Add(Rule{Ops: OpOpen, Count: 1, Err: syscall.EMFILE})
+	if _, err := idle.Acquire(); !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("acquire when all are in use: got %v, want EMFILE", err)
+	}
+}
