@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -12,14 +13,12 @@ import (
 
 // handleAlterConfigs serves AlterConfigs (key 33, versions 0-2): replaces all dynamic values of each resource.
 func (b *Broker) handleAlterConfigs(r *request, req *kmsg.AlterConfigsRequest) {
-	changes := make([]cluster.ConfigChange, len(req.Resources))
+	changes := make([]alterRequest, len(req.Resources))
 	for i := range req.Resources {
 		asked := &req.Resources[i]
-		changes[i] = cluster.ConfigChange{Resource: resourceOf(asked.ResourceType, asked.ResourceName), Replace: true}
+		changes[i].Resource, changes[i].Replace = resourceOf(asked.ResourceType, asked.ResourceName), true
 		for _, config := range asked.Configs {
-			if config.Value != nil {
-				changes[i].Alterations = append(changes[i].Alterations, cluster.Alteration{Key: config.Name, Op: cluster.AlterSet, Value: *config.Value})
-			}
+			changes[i].add(config.Name, cluster.AlterSet, config.Value)
 		}
 	}
 	resp := req.ResponseKind().(*kmsg.AlterConfigsResponse)
@@ -35,16 +34,12 @@ func (b *Broker) handleAlterConfigs(r *request, req *kmsg.AlterConfigsRequest) {
 // handleIncrementalAlterConfigs serves IncrementalAlterConfigs (key 44, versions 0-1; KIP-339): sets, deletes, appends to and
 // subtracts from single keys.
 func (b *Broker) handleIncrementalAlterConfigs(r *request, req *kmsg.IncrementalAlterConfigsRequest) {
-	changes := make([]cluster.ConfigChange, len(req.Resources))
+	changes := make([]alterRequest, len(req.Resources))
 	for i := range req.Resources {
 		asked := &req.Resources[i]
-		changes[i] = cluster.ConfigChange{Resource: resourceOf(asked.ResourceType, asked.ResourceName)}
+		changes[i].Resource = resourceOf(asked.ResourceType, asked.ResourceName)
 		for _, config := range asked.Configs {
-			alteration := cluster.Alteration{Key: config.Name, Op: cluster.AlterOp(config.Op)}
-			if config.Value != nil {
-				alteration.Value = *config.Value
-			}
-			changes[i].Alterations = append(changes[i].Alterations, alteration)
+			changes[i].add(config.Name, cluster.AlterOp(config.Op), config.Value)
 		}
 	}
 	resp := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
@@ -61,6 +56,22 @@ func resourceOf(kind kmsg.ConfigResourceType, name string) cluster.Resource {
 	return cluster.Resource{Type: cluster.ResourceType(kind), Name: name}
 }
 
+// alterRequest is what is asked for one resource.
+type alterRequest struct {
+	cluster.ConfigChange
+	nulls []string // keys without a value where one is needed
+}
+
+func (a *alterRequest) add(key string, op cluster.AlterOp, value *string) {
+	alteration := cluster.Alteration{Key: key, Op: op}
+	if value != nil {
+		alteration.Value = *value
+	} else if op != cluster.AlterDelete {
+		a.nulls = append(a.nulls, key)
+	}
+	a.Alterations = append(a.Alterations, alteration)
+}
+
 // alterOutcome is the answer for one resource.
 type alterOutcome struct {
 	code    int16
@@ -75,7 +86,7 @@ func outcomeOf(code protocol.ErrorCode, message string) alterOutcome {
 }
 
 // alterConfigs proposes the changes of those resources that exist here and are named once, and returns an outcome for each.
-func (b *Broker) alterConfigs(r *request, changes []cluster.ConfigChange, validateOnly bool) []alterOutcome {
+func (b *Broker) alterConfigs(r *request, changes []alterRequest, validateOnly bool) []alterOutcome {
 	outcomes := make([]alterOutcome, len(changes))
 	var proposed []cluster.ConfigChange
 	var places []int
@@ -88,11 +99,14 @@ func (b *Broker) alterConfigs(r *request, changes []cluster.ConfigChange, valida
 		if times[changes[i].Resource] > 1 {
 			code, message = protocol.ErrInvalidRequest, "the resource is named more than once in the request"
 		}
+		if nulls := changes[i].nulls; code == protocol.ErrNone && len(nulls) > 0 {
+			code, message = protocol.ErrInvalidRequest, fmt.Sprintf("null is no value, for %s: delete a key to unset it", strings.Join(nulls, ", "))
+		}
 		if code != protocol.ErrNone {
 			outcomes[i] = outcomeOf(code, message)
 			continue
 		}
-		proposed, places = append(proposed, changes[i]), append(places, i)
+		proposed, places = append(proposed, changes[i].ConfigChange), append(places, i)
 	}
 	if len(proposed) == 0 {
 		return outcomes

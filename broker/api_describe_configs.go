@@ -12,7 +12,7 @@ import (
 )
 
 // handleDescribeConfigs serves DescribeConfigs (key 32, versions 1-4): every key of a topic or of this broker with the value
-// in force, where it comes from, its synonyms (KIP-226), its type and documentation (KIP-569).
+// in force, where it comes from, its synonyms (KIP-226), its type and documentation (KIP-569). No key names, null or an empty list, ask for all.
 func (b *Broker) handleDescribeConfigs(r *request, req *kmsg.DescribeConfigsRequest) {
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	for i := range req.Resources {
@@ -30,7 +30,7 @@ func (b *Broker) describeResource(req *kmsg.DescribeConfigsRequest, asked *kmsg.
 		return out
 	}
 	for i := range settings {
-		if setting := &settings[i]; asked.ConfigNames == nil || slices.Contains(asked.ConfigNames, setting.Key.Name) {
+		if setting := &settings[i]; len(asked.ConfigNames) == 0 || slices.Contains(asked.ConfigNames, setting.Key.Name) {
 			out.Configs = append(out.Configs, describeSetting(req, setting, asked.ResourceType == kmsg.ConfigResourceTypeTopic))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -297,6 +298,7 @@ func (b *Broker) startListener() error {
 		IdleTimeout:         b.config.Duration("connections.max.idle.ms"),
 	}
 	options.EnsureDefaults()
+	b.config.inForce.Store(&map[string]string{"num.network.threads": strconv.Itoa(options.Loops)})
 	b.dispatcher = newDispatcher(b, options.Loops)
 	options.Handler = b.dispatcher
 	b.apiKeys = b.dispatcher.apiKeys()

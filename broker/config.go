@@ -20,6 +20,7 @@ var ErrConfig = errors.New("invalid configuration")
 type Config struct {
 	static  map[string]string
 	dynamic atomic.Pointer[map[string]string]
+	inForce atomic.Pointer[map[string]string] // what keys whose value leaves the choice to the broker came to
 	broker  []Key
 	topic   []Key
 	byName  map[string]*Key // broker keys
@@ -41,7 +42,7 @@ const (
 type Setting struct {
 	// Key describes the key.
 	Key *Key
-	// Value is the value in force, as text.
+	// Value is the value in force, as text. It differs from the first synonym's where that leaves the choice to the broker.
 	Value string
 	// Source tells who set it.
 	Source Source
@@ -187,7 +188,13 @@ func (c *Config) BrokerSetting(name string) Setting {
 	}
 	chain = append(chain, c.staticSynonyms(name)...)
 	chain = append(chain, Synonym{name, key.Default, SourceDefault})
-	return Setting{Key: key, Value: chain[0].Value, Source: chain[0].Source, Synonyms: chain}
+	setting := Setting{Key: key, Value: chain[0].Value, Source: chain[0].Source, Synonyms: chain}
+	if inForce := c.inForce.Load(); inForce != nil {
+		if value, ok := (*inForce)[name]; ok {
+			setting.Value = value
+		}
+	}
+	return setting
 }
 
 // staticSynonyms are the static values of a key, its coarser spellings in hours and minutes included.

@@ -86,7 +86,7 @@ func (k *Key) Check(value string) error {
 		}
 	case TypeString:
 		if len(k.Enum) > 0 && !slices.Contains(k.Enum, value) {
-			return k.wrong(value, "one of "+strings.Join(k.Enum, ", "))
+			return k.wrong(value, "one of "+k.choices())
 		}
 	case TypeList:
 		for _, item := range SplitList(value) {
@@ -136,11 +136,20 @@ func (k *Key) Range() string {
 	case k.Type == TypeBoolean:
 		return "true or false"
 	case len(k.Enum) > 0:
-		return strings.Join(k.Enum, ", ")
+		return k.choices()
 	case k.Type == TypeString || k.Type == TypeList:
 		return "text"
 	}
 	return k.rangeText()
+}
+
+// choices lists the allowed values, with a word for the empty one.
+func (k *Key) choices() string {
+	names := slices.Clone(k.Enum)
+	if at := slices.Index(names, ""); at >= 0 {
+		names = append(slices.Delete(names, at, at+1), "or empty")
+	}
+	return strings.Join(names, ", ")
 }
 
 func (k *Key) wrong(value, right string) error {

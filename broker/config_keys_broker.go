@@ -16,7 +16,7 @@ func listenerKeys() []Key {
 		{Name: "advertised.listeners", Type: TypeString, Default: "",
 			Doc: "Address that clients are told, PLAINTEXT://HOST:PORT; empty: the address listened on."},
 		{Name: "num.network.threads", Type: TypeInt, Default: "0", Min: 0, Max: 1024,
-			Doc: "Event loops; 0 is one per core."},
+			Doc: "Event loops; 0 is one less than there are cores, at least 1 (Kafka's default of 3 would cost CPU here). Described as the number in force."},
 		{Name: "num.io.threads", Type: TypeInt, Default: "8", Min: 1, Max: 1024,
 			Doc: "Workers for requests that may block on the disk."},
 		{Name: "netpoll", Type: TypeString, Default: "epoll", Enum: []string{"epoll", "go"},

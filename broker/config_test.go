@@ -36,7 +36,7 @@ func TestConfigErrorsNameKeyValueAndRange(t *testing.T) {
 	f("num.partitions", "0", "from 1 to 1000000")
 	f("num.partitions", "many", "whole number")
 	f("auto.create.topics.enable", "yes", "true or false")
-	f("fsync.policy", "sometimes", "commit, interval, never")
+	f("fsync.policy", "sometimes", "one of commit, interval, never, or empty")
 	f("log.cleaner.min.cleanable.ratio", "1.5", "from 0 to 1")
 	f("message.max.bytes", "3000000000", "2147483647")
 	f("log.cleanup.policy", "delete,rot", "delete, compact")
