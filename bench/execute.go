@@ -160,6 +160,13 @@ func (r *run) waitRead(ctx context.Context) {
 // warmAgree is how much two windows of the warm-up may differ, as a share, where chance allows no more.
 const warmAgree = 0.03
 
+// steady reports whether the rates of two successive windows agree; n is the number of answers in the second. Random arrivals differ by the
+// root of their number.
+func steady(last, rate, n float64) bool {
+	agree := math.Max(warmAgree, 4/math.Sqrt(n+1))
+	return math.Abs(rate-last) <= agree*math.Max(rate, last)
+}
+
 // warmWindow is the length of a window of the warm-up.
 func warmWindow(s *Spec) time.Duration { return max(s.Warmup/4, 500*time.Millisecond) }
 
@@ -179,8 +186,7 @@ func (r *run) warm(ctx context.Context, col *collector, res *RunResult) {
 		b := r.snapshot(false)
 		n := float64(b.progress() - a.progress())
 		rate := n / (float64(b.at-a.at) / 1e9)
-		agree := math.Max(warmAgree, 4/math.Sqrt(n+1)) // random arrivals differ by the root of their number
-		if math.Abs(rate-last) <= agree*math.Max(rate, last) {
+		if steady(last, rate, n) {
 			return
 		}
 		last = rate

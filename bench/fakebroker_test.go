@@ -30,6 +30,8 @@ type fakeBroker struct {
 	// the partition's list.
 	onProduce func(n int64)
 	store     func(n int64, p *fakePartition, batch []byte) (code int16)
+	// refuse decides about a new topic: its error code.
+	refuse func(partitions int32, conf map[string]string) (code int16)
 }
 
 type fakePartition struct {
@@ -161,6 +163,13 @@ func (f *fakeBroker) handle(req kmsg.Request) kmsg.Response {
 			f.topics[t.Topic] = parts
 			rt := kmsg.NewCreateTopicsResponseTopic()
 			rt.Topic = t.Topic
+			if f.refuse != nil {
+				conf := map[string]string{}
+				for _, c := range t.Configs {
+					conf[c.Name] = *c.Value
+				}
+				rt.ErrorCode = f.refuse(t.NumPartitions, conf)
+			}
 			r.Topics = append(r.Topics, rt)
 		}
 		return r

@@ -303,6 +303,13 @@ func (p *Profile) point(c *Case, i, total int) (Point, error) {
 		lines[f.Name] = f.Line
 	}
 	pt.Spec.EnsureDefaults()
+	if path, ok := strings.CutPrefix(pt.Spec.Payload, "file:"); ok {
+		if info, err := os.Stat(path); err != nil {
+			return pt, &ProfileError{p.Path, lines["payload"], "payload", err}
+		} else if !info.Mode().IsRegular() || info.Size() == 0 {
+			return pt, &ProfileError{p.Path, lines["payload"], "payload", fmt.Errorf("%s is not a file with something in it", path)}
+		}
+	}
 	if err := pt.Spec.Validate(); err != nil {
 		fe, _ := err.(*FieldError)
 		return pt, &ProfileError{p.Path, lines[fe.Field], fe.Field, fmt.Errorf("%q is not %s (case %s)", fe.Value, fe.Want, c.Name)}

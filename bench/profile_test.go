@@ -78,6 +78,8 @@ func TestBadProfilesNameFileLineAndField(t *testing.T) {
 		{"repeats: 0\n", "bad.profile:1: field repeats"},
 		{"value_bytes: 1\n", "bad.profile:1: field value_bytes: \"1\" is not between 8"},
 		{"seed: 0\n", "bad.profile:1: field seed"},
+		{"acks: 1\npayload: file:/nowhere/payload.json\n", "bad.profile:2: field payload: stat /nowhere/payload.json"},
+		{"payload: file:/dev\n", "bad.profile:1: field payload: /dev is not a file"},
 		{"drop_caches: perhaps\n", "bad.profile:1: field drop_caches"},
 	}
 	for _, c := range cases {
@@ -109,7 +111,7 @@ func TestDefaultProfileFitsIntoAMinute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d, _ := p.Estimate(1, 0); d > 50*time.Second {
+	if d, _ := p.Estimate(1, 512<<20); d > 50*time.Second {
 		t.Fatalf("estimated at %v", d)
 	}
 }

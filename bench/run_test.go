@@ -113,6 +113,14 @@ func stall(t *testing.T, valueBytes int) {
 	if res.Response.Max < 900_000 {
 		t.Fatalf("longest response %.0f us, want about a second", res.Response.Max)
 	}
+	if valueBytes > 1000 { // the sender was held up, by the target: that is slip, but not the generator's own lag
+		if res.Slip.Max < 300_000 || res.GeneratorLag.P90 > res.Slip.Max/2 {
+			t.Fatalf("slip %+v, generator's lag %+v", res.Slip, res.GeneratorLag)
+		}
+		if res.Service.P50 > res.Response.P50 {
+			t.Fatalf("service %+v, response %+v", res.Service, res.Response)
+		}
+	}
 	if got := res.Response.Count; got < 1990 || got > 2010 {
 		t.Fatalf("%d responses in 2 s at 1000/s", got)
 	}
