@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"errors"
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/weirmq/weir/cluster"
 )
@@ -16,12 +18,17 @@ func (b *Broker) configHandlers() []handler {
 	}
 }
 
-// checkConfigs is cluster.Options.CheckConfigs: whether a resource may have exactly these dynamic values.
+// checkConfigs is cluster.Options.CheckConfigs: whether a resource may have exactly these dynamic values. The cluster's own error
+// for that says in front what ErrConfig would say again.
 func (c *Config) checkConfigs(r cluster.Resource, values map[string]string) error {
+	check := c.CheckBroker
 	if r.Type == cluster.ResourceTopic {
-		return c.CheckTopic(values)
+		check = c.CheckTopic
 	}
-	return c.CheckBroker(values)
+	if err := check(values); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), ErrConfig.Error()+": "))
+	}
+	return nil
 }
 
 // listConfig is cluster.Options.ListConfig: whether a key holds a list, and what it holds when unset.

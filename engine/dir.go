@@ -60,7 +60,7 @@ func openDir(s *Store, path string) (d *logDir, err error) {
 	lock, err := fsys.Lock(filepath.Join(path, lockName))
 	if err != nil {
 		if errors.Is(err, vfs.ErrLocked) {
-			return nil, fmt.Errorf("%w: %s", ErrLocked, path)
+			return nil, fmt.Errorf("%w: %s: another broker is using it; stop that one, or name another directory", ErrLocked, path)
 		}
 		return nil, err
 	}

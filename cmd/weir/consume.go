@@ -100,6 +100,12 @@ func (f *consumeFlags) run(cmd *cobra.Command, topic string) error {
 	if err != nil {
 		return err
 	}
+	if f.partition < -1 {
+		return usageError("--partition=%d: must be a partition's number, or -1 for all", f.partition)
+	}
+	if f.count < 0 {
+		return usageError("--count=%d: must not be negative; 0 goes on", f.count)
+	}
 	print, err := printerOf(f.format)
 	if err != nil {
 		return err

@@ -57,7 +57,8 @@ func (f *produceFlags) options() ([]kgo.Opt, error) {
 	if !ok {
 		return nil, usageError("--compression=%q: must be none, gzip, snappy, lz4 or zstd", f.codec)
 	}
-	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.RecordDeliveryTimeout(f.client.timeout), kgo.UnknownTopicRetries(2)}
+	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.RecordDeliveryTimeout(f.client.timeout), kgo.UnknownTopicRetries(2),
+		kgo.AllowIdempotentProduceCancellation()} // nothing here writes a record again that it gave up
 	switch f.acks {
 	case "all", "-1":
 		opts = append(opts, kgo.RequiredAcks(kgo.AllISRAcks()))
@@ -67,6 +68,9 @@ func (f *produceFlags) options() ([]kgo.Opt, error) {
 		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
 	default:
 		return nil, usageError("--acks=%q: must be 0, 1 or all", f.acks)
+	}
+	if f.partition < -1 {
+		return nil, usageError("--partition=%d: must be a partition's number, or -1", f.partition)
 	}
 	if f.partition >= 0 {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))

@@ -27,12 +27,17 @@ func newRootCmd() *cobra.Command {
 	})
 	root.AddCommand(newServeCmd(), newTopicCmd(), newProduceCmd(), newConsumeCmd(), newDumpCmd(), newConfigCmd(),
 		newExplainCmd(), newDoctorCmd(), newBenchCmd(), newVersionCmd())
+	root.InitDefaultCompletionCmd()
+	addCompletions(root)
 	asUsageErrors(root)
 	return root
 }
 
 // asUsageErrors makes wrong arguments and unknown subcommands exit with status 2, as wrong flags do.
 func asUsageErrors(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() { // by itself cobra prints the help and reports success, whatever the subcommand
+		cmd.Args, cmd.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -120,6 +121,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	logger, err := f.logger()
 	if err != nil {
 		return err
+	}
+	if _, _, err := net.SplitHostPort(f.metrics); f.metrics != "" && err != nil {
+		return usageError("--metrics=%q: must be HOST:PORT", f.metrics)
 	}
 	values, err := f.values(os.Environ())
 	if err != nil {

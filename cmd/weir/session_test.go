@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -87,7 +88,14 @@ func TestWrongUsageExitsWithTwo(t *testing.T) {
 		}
 	}
 	f("unknown command", "sevre")
+	f("unknown command", "topic", "sevre")
+	f("unknown command", "config", "sevre")
+	f("unknown command", "completion", "tcsh")
 	f("unknown flag", "serve", "--nope")
+	f("must be HOST:PORT", "serve", "--metrics", "nope", "--data-dir", filepath.Join(t.TempDir(), "d"))
+	f("must be a partition", "consume", "x", "--partition", "-7")
+	f("must be a partition", "produce", "x", "y", "--partition", "-7")
+	f("must not be negative", "consume", "x", "--count", "-1")
 	f("num.partitions=\"0\"", "serve", "--set", "num.partitions=0")
 	f("from 1 to", "serve", "--set", "num.partitions=0")
 	f("KEY=VALUE", "serve", "--set", "num.partitions")
@@ -116,7 +124,7 @@ func TestADataDirectoryServesOneBroker(t *testing.T) {
 	dir := t.TempDir()
 	serve(t, dir)
 	_, stderr, status := run(t, "", "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
-	if status != 1 || !strings.Contains(stderr, "locked") {
+	if status != 1 || !strings.Contains(stderr, "locked") || !strings.Contains(stderr, dir+": another broker is using it") {
 		t.Errorf("exit status %d, %q; want 1 and a word of the lock", status, stderr)
 	}
 }
@@ -133,4 +141,40 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestShellCompletion(t *testing.T) {
+	s := serve(t, t.TempDir())
+	must(t, "", "topic", "create", "orders", "--brokers", s.address)
+	for _, test := range []struct {
+		want string
+		args []string
+	}{
+		{"alter", []string{"topic", ""}},
+		{"zstd", []string{"produce", "x", "--compression", ""}},
+		{"key-value", []string{"consume", "x", "--format", ""}},
+		{"epoll", []string{"serve", "--netpoll", ""}},
+		{"log.retention.ms=", []string{"serve", "--set", ""}},
+		{"retention.ms=", []string{"topic", "create", "x", "--set", ""}},
+		{"saturation", []string{"bench", "run", ""}},
+		{"orders", []string{"topic", "describe", "--brokers", s.address, ""}},
+		{"orders", []string{"consume", "--brokers", s.address, ""}},
+	} {
+		out := must(t, "", append([]string{"__complete"}, test.args...)...)
+		if !slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool {
+			word, _, _ := strings.Cut(line, "\t")
+			return word == test.want
+		}) {
+			t.Errorf("weir %s: no %q in\n%s", strings.Join(test.args, " "), test.want, out)
+		}
+	}
+	if out := must(t, "", "__complete", "consume", "--brokers", "127.0.0.1:1", ""); strings.Contains(out, "orders") {
+		t.Errorf("topics of no broker:\n%s", out)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if out := must(t, "", "completion", shell); len(out) < 1000 {
+			t.Errorf("%s: a script of %d bytes", shell, len(out))
+		}
+	}
+	s.stop()
 }
