@@ -26,6 +26,9 @@
 //	consumer connection: one goroutine, one fetch in flight
 //	collector: swaps the shards' histograms every second, feeds the live view
 //
+// In a process of its own (SeriesOptions.Alone) a measurement turns the garbage collector off and gives each sender a scheduler slot:
+// quiet.go. These settings are the whole process's, which is why Run by itself leaves them alone.
+//
 // Every goroutine is waited for by the run that started it.
 //
 // # Locks
