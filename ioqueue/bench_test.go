@@ -1,11 +1,14 @@
 package ioqueue
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/vfs"
 )
@@ -71,81 +74,214 @@ func (l *benchLog) append(b *testing.B, p []byte, ch chan struct{}, wait bool) {
 
 // BenchmarkGroupCommit has producers that send 1 KiB, wait until it is
 // durable and send again. Compare appends/s with BenchmarkDiskBound at the
-// same number of producers, which is what the disk can do.
+// same number of producers and files, which is what the disk can do.
 func BenchmarkGroupCommit(b *testing.B) {
 	for _, c := range []struct {
 		partitions, producers int
-		noCompany             bool
+		noCompany, noWhole    bool
 	}{
-		{1, 1, false}, {1, 8, true}, {1, 8, false}, {1, 32, true}, {1, 32, false},
-		{1, 128, false}, {8, 32, true}, {8, 32, false}, {8, 128, false}, {64, 128, false},
+		{1, 1, false, false}, {1, 8, true, false}, {1, 8, false, false}, {1, 32, true, false}, {1, 32, false, false},
+		{1, 128, false, false}, {8, 32, true, true}, {8, 32, false, true}, {8, 32, true, false}, {8, 32, false, false},
+		{8, 128, false, true}, {8, 128, false, false}, {64, 128, false, true}, {64, 128, false, false}, {64, 512, false, false},
 	} {
-		name := fmt.Sprintf("partitions=%d/producers=%d/company=%v", c.partitions, c.producers, !c.noCompany)
+		name := fmt.Sprintf("partitions=%d/producers=%d/company=%v/whole=%v", c.partitions, c.producers, !c.noCompany, !c.noWhole)
 		b.Run(name, func(b *testing.B) {
-			s := NewScheduler(Options{Dir: b.TempDir(), NoCompany: c.noCompany})
+			opts := Options{Dir: b.TempDir(), NoCompany: c.noCompany}
+			if !c.noWhole {
+				opts.Whole = openWhole(b, opts.Dir)
+			}
+			s := NewScheduler(opts)
 			defer s.Close()
 			logs := make([]*benchLog, c.partitions)
 			for i := range logs {
-				logs[i] = newBenchLog(b, s, filepath.Join(b.TempDir(), fmt.Sprint(i)), StreamOptions{})
+				logs[i] = newBenchLog(b, s, filepath.Join(opts.Dir, fmt.Sprint(i)), StreamOptions{})
 				defer logs[i].file.Close()
 				defer logs[i].stream.Close()
 			}
-			runProducers(b, logs, c.producers, true)
+			latency := runProducers(b, logs, c.producers, true)
 			stats := s.Stats()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
-			b.ReportMetric(float64(stats.Appends)/float64(max(stats.Groups, 1)), "appends/group")
+			b.ReportMetric(float64(stats.Appends)/float64(max(stats.Syncs, 1)), "appends/fsync")
+			b.ReportMetric(float64(stats.WholeSyncs)/float64(max(stats.Syncs, 1)), "whole-share")
 			b.ReportMetric(stats.Latency.Quantile(0.5)*1e6, "fsync-p50-us")
-			b.ReportMetric(stats.Latency.Sum/float64(max(stats.Latency.Count, 1))*1e6, "fsync-mean-us")
+			b.ReportMetric(stats.Latency.Quantile(0.99)*1e6, "fsync-p99-us")
+			b.ReportMetric(float64(quantile(latency, 0.99).Microseconds()), "append-p99-us")
 		})
 	}
 }
 
-func runProducers(b *testing.B, logs []*benchLog, producers int, wait bool) {
+// openWhole gives nil where whole syncs do not exist.
+func openWhole(tb testing.TB, dir string) vfs.Whole {
+	w, err := vfs.OpenWhole(vfs.OS(), dir)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return w
+}
+
+func quantile(d []time.Duration, q float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[min(int(q*float64(len(d))), len(d)-1)]
+}
+
+// runProducers returns how long each append took.
+func runProducers(b *testing.B, logs []*benchLog, producers int, wait bool) (latency []time.Duration) {
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wg sync.WaitGroup
+	var mu sync.Mutex
 	b.ResetTimer()
 	for i := range producers {
 		wg.Go(func() {
 			p := make([]byte, 1024)
 			ch := make(chan struct{}, 1)
 			l := logs[i%len(logs)]
+			var mine []time.Duration
 			for left.Add(-1) >= 0 {
+				start := time.Now()
 				l.append(b, p, ch, wait)
+				mine = append(mine, time.Since(start))
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			latency = append(latency, mine...)
 		})
 	}
 	wg.Wait()
 	b.StopTimer()
+	return latency
 }
 
-// BenchmarkDiskBound writes n appends of 1 KiB, one call each, and fsyncs, in
-// a loop: the most that group commit of n waiting producers can reach.
+// BenchmarkDiskBound writes n appends of 1 KiB, one call each, spread over
+// files, and makes them durable in the cheapest way, in a loop: the most that
+// group commit of n waiting producers can reach.
 func BenchmarkDiskBound(b *testing.B) {
-	for _, n := range []int{1, 8, 32, 128} {
-		b.Run(fmt.Sprintf("appends=%d", n), func(b *testing.B) {
-			f, err := vfs.OS().Create(filepath.Join(b.TempDir(), "f"))
-			if err != nil {
-				b.Fatal(err)
+	for _, c := range []struct{ files, appends int }{{1, 1}, {1, 8}, {1, 32}, {1, 128}, {8, 32}, {8, 128}, {64, 128}, {64, 512}} {
+		for _, how := range []syncMethod{{"single", 1}, {"single", 8}, {"whole", 1}} {
+			if c.files == 1 && how != (syncMethod{"single", 1}) {
+				continue
 			}
-			defer f.Close()
-			p := make([]byte, 1024)
-			var pos int64
+			b.Run(fmt.Sprintf("files=%d/appends=%d/%s", c.files, c.appends, how), func(b *testing.B) {
+				d := newDirtyFiles(b, c.files)
+				var took []time.Duration
+				b.ResetTimer()
+				for i := 0; i < b.N; i += c.appends {
+					d.write(c.appends, 1024)
+					start := time.Now()
+					d.sync(how)
+					took = append(took, time.Since(start))
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
+				b.ReportMetric(float64(quantile(took, 0.99).Microseconds()), "sync-p99-us")
+			})
+		}
+	}
+}
+
+// BenchmarkSyncMany compares ways to make 1 to 1000 files durable, each with 4 KiB more: single fdatasyncs, a few in parallel, and one
+// sync of the whole file system. It decided Options.WholeMin. The ways take turns, so that a noisy host is noisy for all.
+func BenchmarkSyncMany(b *testing.B) {
+	ways := []syncMethod{{"single", 1}, {"single", 2}, {"single", 4}, {"single", 8}, {"whole", 1}}
+	for _, files := range []int{1, 2, 4, 8, 16, 64, 256, 1000} {
+		b.Run(fmt.Sprintf("files=%d", files), func(b *testing.B) {
+			d := newDirtyFiles(b, files)
+			took := make([][]time.Duration, len(ways))
 			b.ResetTimer()
-			for i := 0; i < b.N; i += n {
-				for range n {
-					if _, err := f.WriteAt(p, pos); err != nil {
-						b.Fatal(err)
-					}
-					pos += int64(len(p))
-				}
-				if err := f.Datasync(); err != nil {
-					b.Fatal(err)
+			for range b.N {
+				for w, way := range ways {
+					d.write(files, 4096)
+					start := time.Now()
+					d.sync(way)
+					took[w] = append(took[w], time.Since(start))
 				}
 			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
+			for w, way := range ways {
+				b.ReportMetric(float64(quantile(took[w], 0.5).Microseconds()), way.String()+"-p50-us")
+				b.ReportMetric(float64(quantile(took[w], 0.99).Microseconds()), way.String()+"-p99-us")
+			}
+			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// syncMethod is a way to sync many files.
+type syncMethod struct {
+	kind     string // single or whole
+	parallel int
+}
+
+func (m syncMethod) String() string {
+	if m.kind == "whole" {
+		return m.kind
+	}
+	return fmt.Sprintf("%s-%d", m.kind, m.parallel)
+}
+
+type dirtyFiles struct {
+	b     *testing.B
+	files []vfs.File
+	pos   []int64
+	whole vfs.Whole
+	next  int
+}
+
+func newDirtyFiles(b *testing.B, n int) *dirtyFiles {
+	dir := b.TempDir()
+	d := &dirtyFiles{b: b, pos: make([]int64, n), whole: openWhole(b, dir)}
+	for i := range n {
+		f, err := vfs.OS().Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = f.Close() })
+		d.files = append(d.files, f)
+	}
+	if d.whole != nil {
+		b.Cleanup(func() { _ = d.whole.Close() })
+	}
+	return d
+}
+
+// write appends size bytes n times, to one file after the other.
+func (d *dirtyFiles) write(n, size int) {
+	p := make([]byte, size)
+	for range n {
+		i := d.next % len(d.files)
+		d.next++
+		if _, err := d.files[i].WriteAt(p, d.pos[i]); err != nil {
+			d.b.Fatal(err)
+		}
+		d.pos[i] += int64(size)
+	}
+}
+
+func (d *dirtyFiles) sync(how syncMethod) {
+	if how.kind == "whole" {
+		if d.whole == nil {
+			d.b.Skip("no sync of a whole file system here")
+		}
+		if err := d.whole.Sync(); err != nil {
+			d.b.Fatal(err)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range min(how.parallel, len(d.files)) {
+		wg.Go(func() {
+			for i := w; i < len(d.files); i += how.parallel {
+				if err := d.files[i].Datasync(); err != nil {
+					d.b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // BenchmarkWritten is the cost of a Written call to the appender, without a

@@ -19,7 +19,11 @@ import (
 func TestAcknowledgedSurvivesEveryCrash(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		mem := vfs.NewMem(vfs.MemOptions{})
-		s := NewScheduler(Options{Dir: "d", Parallel: 2, WriteBackBytes: 64})
+		opts := Options{Dir: "d", Parallel: 2, WriteBackBytes: 64}
+		if rapid.Bool().Draw(rt, "whole") {
+			opts.Whole, opts.WholeMin = wholeOf(t, mem), 1
+		}
+		s := NewScheduler(opts)
 		defer s.Close()
 		policy := rapid.SampledFrom([]Policy{PolicyCommit, PolicyInterval, PolicyNever})
 		draw := func() StreamOptions {
@@ -80,12 +84,16 @@ func TestAcknowledgedSurvivesEveryCrash(t *testing.T) {
 // TestDurableNeverPassesAFault stops each fsync, one after the other, with an
 // error and compares what was acknowledged with what a crash leaves.
 func TestDurableNeverPassesAFault(t *testing.T) {
-	for fault := range 24 {
+	for fault := range 40 {
 		mem := vfs.NewMem(vfs.MemOptions{})
 		fs := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{Rules: []vfs.Rule{
-			{Ops: vfs.OpSync, Skip: fault, Count: 1, Err: syscall.EIO},
+			{Ops: vfs.OpSync | vfs.OpSyncFS, Skip: fault / 2, Count: 1, Err: syscall.EIO},
 		}})
-		s := NewScheduler(Options{Dir: "d"})
+		opts := Options{Dir: "d"}
+		if fault%2 == 1 {
+			opts.Whole, opts.WholeMin = wholeOf(t, fs), 1
+		}
+		s := NewScheduler(opts)
 		l := newTestLog(t, s, fs, StreamOptions{})
 		for i := range 60 {
 			l.append(10)
@@ -112,7 +120,16 @@ func TestDurableNeverPassesAFault(t *testing.T) {
 // run it with -race.
 func TestManyStreams(t *testing.T) {
 	mem := vfs.NewMem(vfs.MemOptions{})
-	s := NewScheduler(Options{Dir: "d", Parallel: 3})
+	opts := Options{Dir: "d", Parallel: 3}
+	for _, opts.WholeMin = range []int{0, 1, 6} {
+		if opts.WholeMin > 0 {
+			opts.Whole = wholeOf(t, mem)
+		}
+		manyStreams(t, NewScheduler(opts), mem)
+	}
+}
+
+func manyStreams(t *testing.T, s *Scheduler, mem *vfs.Mem) {
 	defer s.Close()
 	names := noNames{mem, new(sync.Mutex)}
 	const streams, producers, appends = 12, 3, 50
