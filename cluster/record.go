@@ -50,7 +50,7 @@ type ConfigsRecord struct {
 	Configs  map[string]string
 }
 
-// ProducerIDsRecord gives the next Count producer ids to a node.
+// ProducerIDsRecord gives the next Count producer ids to the broker whose id is Node.
 type ProducerIDsRecord struct {
 	Node  int32
 	Count int32

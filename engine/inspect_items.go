@@ -17,7 +17,7 @@ type BatchInfo struct {
 	LastOffset  int64 `json:"lastOffset"`
 	Count       int32 `json:"count"`
 	LeaderEpoch int32 `json:"partitionLeaderEpoch"`
-	// Timestamps are in ms. Under DeleteHorizon the base timestamp is the time from which tombstones may go.
+	// BaseTimestamp and MaxTimestamp are in ms since 1970. Under DeleteHorizon the base timestamp is the time from which tombstones may go.
 	BaseTimestamp int64  `json:"baseTimestamp"`
 	MaxTimestamp  int64  `json:"maxTimestamp"`
 	TimestampType string `json:"timestampType"`

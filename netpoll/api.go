@@ -71,6 +71,7 @@ type Part struct {
 
 // FileRange is a range of an open file that is sent by sendfile. The file must stay open until the response is released.
 type FileRange struct {
+	// Fd is the file's descriptor.
 	Fd int
 	// Pos and Len are in bytes. A file that is shorter than Pos+Len closes the connection with ErrFileTruncated.
 	Pos, Len int64

@@ -9,7 +9,7 @@ type Stats struct {
 	Refused       int64 // connections closed at once: limits, or no file descriptor left
 	AcceptErrors  int64 // failed accepts
 	Closed        int64
-	BytesIn       int64
+	BytesIn       int64 // bytes received, length prefixes included
 	BytesOut      int64 // files included
 	FileBytesOut  int64 // the part of BytesOut that went by sendfile
 	FramesIn      int64

@@ -42,7 +42,7 @@ type ProducePartitionResponse struct {
 	LeaderEpoch      int32
 }
 
-// RecordError names a record of a refused batch and what is wrong with it. Message is empty for null.
+// RecordError names a record of a refused batch, by its Index in the batch from 0, and what is wrong with it. Message is empty for null.
 type RecordError struct {
 	Index   int32
 	Message string

@@ -1,4 +1,3 @@
-// Command weir is a Kafka-compatible message broker, its load generator and its tools in one binary.
 package main
 
 import (
