@@ -148,3 +148,32 @@ func TestTicketCloseAfterClose(t *testing.T) {
 		first.Close(errors.New("too late"))
 	})
 }
+
+// Tiny responses that nobody reads are charged with what they really take, not with their few bytes.
+func TestTinyResponsesAreChargedInFull(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		const frames = 200
+		tickets := make(chan Ticket, frames)
+		r := newRecorder(t, func(_ Conn, tk Ticket, _ []byte) { tickets <- tk })
+		s := startServer(t, Options{Impl: impl, Loops: 1, Handler: r})
+		c := dial(t, s)
+		c.write([]byte(strings.Repeat(string(framed("x")), frames)))
+		var first Ticket
+		for i := range frames {
+			tk := testkit.Receive(t, "ticket", tickets)
+			if i == 0 {
+				first = tk // holds the others back
+				continue
+			}
+			tk.Send(respond("y"))
+		}
+		if got, want := s.Stats().BufferBytes, int64((frames-1)*(responseOverhead+5)); got != want {
+			t.Errorf("%d bytes are charged for %d responses, want %d", got, frames-1, want)
+		}
+		first.Send(respond("y"))
+		for range frames {
+			c.expect("y")
+		}
+		eventually(t, "nothing is charged any more", func() bool { return s.Stats().BufferBytes == 0 })
+	})
+}

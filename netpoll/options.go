@@ -55,8 +55,8 @@ type Options struct {
 	// OutputBytesMax is the number of queued response bytes (in memory and in files) per connection at which
 	// reading it pauses. Default: 64 MiB.
 	OutputBytesMax int64
-	// BufferBudget is the limit in bytes for partial frames and queued response bytes (not file ranges) of all
-	// connections together. When it is spent, reading pauses. Default: 1 GiB.
+	// BufferBudget is the limit in bytes for partial frames and queued responses (not file ranges; each counts 1 KiB beside its bytes)
+	// of all connections together. When it is spent, reading pauses. Default: 1 GiB.
 	BufferBudget int64
 	// MaxConnections is the number of connections at which new ones are refused. Default: 0, no limit.
 	MaxConnections int

@@ -21,20 +21,24 @@ type ticket struct {
 	conn   *conn
 	next   *ticket // loop-owned at all times
 	resp   Response
-	memory int64 // bytes of resp in memory, charged to the budget
+	memory int64 // bytes that resp takes in memory, charged to the budget
 	total  int64 // bytes of resp, files included
 	end    error // the connection ends here, because of it
 }
 
+// responseOverhead is what a queued response takes beside its bytes: ticket, parts, and the slack of its buffer. Without it a peer that
+// pipelines tiny requests and reads nothing would hold ten times what the budget knows of.
+const responseOverhead = 1 << 10
+
 // Send implements Ticket.
 func (t *ticket) Send(r Response) {
 	t.resp = r
-	t.memory, t.total = 0, 0
+	var bytes, files int64
 	for i := range r.Parts {
-		t.memory += int64(len(r.Parts[i].Bytes))
-		t.total += max(r.Parts[i].File.Len, 0)
+		bytes += int64(len(r.Parts[i].Bytes))
+		files += max(r.Parts[i].File.Len, 0)
 	}
-	t.total += t.memory
+	t.memory, t.total = responseOverhead+bytes, bytes+files
 	t.complete()
 }
 
