@@ -259,9 +259,9 @@ func TestKilledTruncationStaysTruncated(t *testing.T) {
 func TestTopicOfTheSameName(t *testing.T) {
 	mem := vfs.NewMem(vfs.MemOptions{})
 	s := openTestStore(t, testStoreOptions(mem))
-	l := rolledLog(t, s, LogConfig{}) // a minute of file.delete.delay.ms
+	rolledLog(t, s, LogConfig{}) // a minute of file.delete.delay.ms
 	must(t, s.DeleteLog(testTP))
-	l = createTestLog(t, s, testTP, LogConfig{})
+	l := createTestLog(t, s, testTP, LogConfig{})
 	mustAppend(t, l, testBatch(1, 10, 1))
 	must(t, l.Sync())
 	if end := recoveredEnd(t, mem.CrashClone(1, vfs.CrashLoseUnsynced)); end != 1 {

@@ -138,7 +138,7 @@ func (s *Scheduler) single(one func() error) error {
 func (s *Scheduler) syncWhole(before func()) error {
 	s.whole.one.Lock()
 	defer s.whole.one.Unlock()
-	defer before()
+	before()
 	if err := s.Err(); err != nil {
 		return err
 	}

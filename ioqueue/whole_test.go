@@ -118,6 +118,27 @@ func TestFilesThatNeedTheirOwnSync(t *testing.T) {
 	}
 }
 
+// TestOwnSyncAfterTheQueue: a file that a roll brings while its stream is in the queue is left out of the snapshot.
+func TestOwnSyncAfterTheQueue(t *testing.T) {
+	mem := vfs.NewMem(vfs.MemOptions{})
+	s := NewScheduler(Options{Dir: "d"})
+	defer s.Close()
+	st := s.NewStream(StreamOptions{Policy: PolicyInterval})
+	defer st.Close()
+	a, b := create(t, mem, "a"), &ownFile{File: create(t, mem, "b")}
+	st.Written(a, 0, 1, 1)
+	st.mu.Lock()
+	st.mu.state, st.mu.force = queued, true
+	st.mu.Unlock()
+	st.Written(b, 0, 1, 2)
+	m := st.joinWhole()
+	if len(m.shots) != 1 || m.shots[0].end != 1 || len(m.rest) != 1 || m.rest[0].file != vfs.File(b) {
+		t.Fatalf("%d snapshots and %d files left, want 1 up to offset 1, and 1", len(m.shots), len(m.rest))
+	}
+	m.st.endSync(&m.g, &m.shots[0], nil)
+	st.finishGroup(&m.g, time.Now(), nil)
+}
+
 // TestWholeSyncErrorIsFinal: one error for all, and no second try.
 func TestWholeSyncErrorIsFinal(t *testing.T) {
 	r, logs := wholeRig(t, 1, 5)
@@ -196,6 +217,9 @@ func TestShareError(t *testing.T) {
 	// Never again: the kernel has told of the error once.
 	if err := r.s.Share(func() error { return nil }); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("second call: got %v, want EIO", err)
+	}
+	if err := r.s.syncWhole(func() {}); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("one that waited for the failed one: got %v, want EIO", err)
 	}
 	if n := r.fs.Count(vfs.OpSyncFS); n != 1 {
 		t.Fatalf("%d whole syncs, want 1", n)

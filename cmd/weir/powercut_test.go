@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -29,19 +30,26 @@ type cutDisk struct {
 func newCutDisk(t *testing.T) *cutDisk {
 	t.Helper()
 	dir := t.TempDir()
-	d := &cutDisk{t: t, image: filepath.Join(dir, "image"), mount: filepath.Join(dir, "mount")}
+	return mountImage(t, dir, filepath.Join(dir, "image"), "256M")
+}
+
+// mountImage makes an ext4 of a size in the file image and mounts it below dir.
+func mountImage(t *testing.T, dir, image, size string, mkfs ...string) *cutDisk {
+	t.Helper()
+	d := &cutDisk{t: t, image: image, mount: filepath.Join(dir, "mount")}
 	if os.Geteuid() != 0 {
-		t.Skip("a power cut needs root, to mount a file system of its own")
+		t.Skip("needs root, to mount a file system of its own")
 	}
 	if err := os.Mkdir(d.mount, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range [][]string{{"truncate", "-s", "256M", d.image}, {"mkfs.ext4", "-q", "-F", d.image}} {
+	mkfs = append(append([]string{"mkfs.ext4", "-q", "-F"}, mkfs...), d.image)
+	for _, step := range [][]string{{"truncate", "-s", size, d.image}, mkfs} {
 		if out, err := exec.Command(step[0], step[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no file system for power cuts: %v: %s", err, out)
+			t.Skipf("no file system to break: %v: %s", err, out)
 		}
 	}
-	if out, err := exec.Command("mount", "-o", "loop", d.image, d.mount).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-o", "loop,errors=continue", d.image, d.mount).CombinedOutput(); err != nil {
 		t.Skipf("this host does not mount loop devices: %v: %s", err, out)
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", d.mount).Run() })
@@ -133,13 +141,17 @@ func TestPowerCut(t *testing.T) {
 	f("never", true)
 }
 
-// missing reads the whole topic and counts the ledger's records that are not at their offset.
+// missing reads the whole topic and counts the records that were in the ledger before and are not at their offset.
 func (l *ledger) missing(t *testing.T, address string) (count int) {
 	t.Helper()
-	found := readTopic(t, address, "ledger")
+	acked := map[int32]map[int64]string{}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for partition, byOffset := range l.mu.acked {
+		acked[partition] = maps.Clone(byOffset)
+	}
+	l.mu.Unlock()
+	found := readTopic(t, address, "ledger")
+	for partition, byOffset := range acked {
 		for offset, value := range byOffset {
 			if found[partition][offset] != value {
 				count++
