@@ -1,14 +1,16 @@
 package ioqueue
 
 import (
-	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/vfs"
 )
@@ -78,18 +80,14 @@ func (l *benchLog) append(b *testing.B, p []byte, ch chan struct{}, wait bool) {
 func BenchmarkGroupCommit(b *testing.B) {
 	for _, c := range []struct {
 		partitions, producers int
-		noCompany, noWhole    bool
+		noCompany             bool
 	}{
-		{1, 1, false, false}, {1, 8, true, false}, {1, 8, false, false}, {1, 32, true, false}, {1, 32, false, false},
-		{1, 128, false, false}, {8, 32, true, true}, {8, 32, false, true}, {8, 32, true, false}, {8, 32, false, false},
-		{8, 128, false, true}, {8, 128, false, false}, {64, 128, false, true}, {64, 128, false, false}, {64, 512, false, false},
+		{1, 1, false}, {1, 8, true}, {1, 8, false}, {1, 32, true}, {1, 32, false}, {1, 128, false},
+		{8, 32, true}, {8, 32, false}, {8, 128, false}, {64, 128, false}, {64, 512, false},
 	} {
-		name := fmt.Sprintf("partitions=%d/producers=%d/company=%v/whole=%v", c.partitions, c.producers, !c.noCompany, !c.noWhole)
+		name := fmt.Sprintf("partitions=%d/producers=%d/company=%v", c.partitions, c.producers, !c.noCompany)
 		b.Run(name, func(b *testing.B) {
 			opts := Options{Dir: b.TempDir(), NoCompany: c.noCompany}
-			if !c.noWhole {
-				opts.Whole = openWhole(b, opts.Dir)
-			}
 			s := NewScheduler(opts)
 			defer s.Close()
 			logs := make([]*benchLog, c.partitions)
@@ -102,24 +100,11 @@ func BenchmarkGroupCommit(b *testing.B) {
 			stats := s.Stats()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
 			b.ReportMetric(float64(stats.Appends)/float64(max(stats.Syncs, 1)), "appends/fsync")
-			b.ReportMetric(float64(stats.WholeSyncs)/float64(max(stats.Syncs, 1)), "whole-share")
 			b.ReportMetric(stats.Latency.Quantile(0.5)*1e6, "fsync-p50-us")
 			b.ReportMetric(stats.Latency.Quantile(0.99)*1e6, "fsync-p99-us")
 			b.ReportMetric(float64(quantile(latency, 0.99).Microseconds()), "append-p99-us")
 		})
 	}
-}
-
-// openWhole gives nil where whole syncs do not exist.
-func openWhole(tb testing.TB, dir string) vfs.Whole {
-	w, err := vfs.OpenWhole(vfs.OS(), dir)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return nil
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return w
 }
 
 func quantile(d []time.Duration, q float64) time.Duration {
@@ -163,7 +148,7 @@ func runProducers(b *testing.B, logs []*benchLog, producers int, wait bool) (lat
 // group commit of n waiting producers can reach.
 func BenchmarkDiskBound(b *testing.B) {
 	for _, c := range []struct{ files, appends int }{{1, 1}, {1, 8}, {1, 32}, {1, 128}, {8, 32}, {8, 128}, {64, 128}, {64, 512}} {
-		for _, how := range []syncMethod{{"single", 1}, {"single", 8}, {"whole", 1}} {
+		for _, how := range []syncMethod{{"single", 1}, {"single", 8}, {"syncfs", 1}} {
 			if c.files == 1 && how != (syncMethod{"single", 1}) {
 				continue
 			}
@@ -185,11 +170,16 @@ func BenchmarkDiskBound(b *testing.B) {
 }
 
 // BenchmarkSyncMany compares ways to make 1 to 1000 files durable, each with 4 KiB more: single fdatasyncs, a few in parallel, and one
-// sync of the whole file system. It decided Options.WholeMin. The ways take turns, so that a noisy host is noisy for all.
+// sync of the whole file system. The ways take turns, so that a noisy host is
+// noisy for all. With others=1 another program streams to the same file system meanwhile.
 func BenchmarkSyncMany(b *testing.B) {
-	ways := []syncMethod{{"single", 1}, {"single", 2}, {"single", 4}, {"single", 8}, {"whole", 1}}
-	for _, files := range []int{1, 2, 4, 8, 16, 64, 256, 1000} {
-		b.Run(fmt.Sprintf("files=%d", files), func(b *testing.B) {
+	ways := []syncMethod{{"single", 1}, {"single", 2}, {"single", 4}, {"single", 8}, {"syncfs", 1}}
+	for _, c := range []struct{ files, others int }{{1, 0}, {4, 0}, {16, 0}, {64, 0}, {256, 0}, {1000, 0}, {4, 1}, {16, 1}, {64, 1}, {256, 1}} {
+		files := c.files
+		b.Run(fmt.Sprintf("files=%d/others=%d", files, c.others), func(b *testing.B) {
+			if c.others > 0 {
+				defer streamMeanwhile(b)()
+			}
 			d := newDirtyFiles(b, files)
 			took := make([][]time.Duration, len(ways))
 			b.ResetTimer()
@@ -210,14 +200,42 @@ func BenchmarkSyncMany(b *testing.B) {
 	}
 }
 
+// streamMeanwhile writes 256 KiB to a file of its own every millisecond, in turns of 256 MiB, until the function that it returns is called.
+func streamMeanwhile(b *testing.B) (stop func()) {
+	f, err := vfs.OS().Create(filepath.Join(b.TempDir(), "other"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer f.Close()
+		p := make([]byte, 256<<10)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for pos := int64(0); ; pos = (pos + int64(len(p))) % (256 << 20) {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if _, err := f.WriteAt(p, pos); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	return func() { close(done); wg.Wait() }
+}
+
 // syncMethod is a way to sync many files.
 type syncMethod struct {
-	kind     string // single or whole
+	kind     string // single or syncfs
 	parallel int
 }
 
 func (m syncMethod) String() string {
-	if m.kind == "whole" {
+	if m.kind == "syncfs" {
 		return m.kind
 	}
 	return fmt.Sprintf("%s-%d", m.kind, m.parallel)
@@ -227,13 +245,18 @@ type dirtyFiles struct {
 	b     *testing.B
 	files []vfs.File
 	pos   []int64
-	whole vfs.Whole
+	dir   *os.File
 	next  int
 }
 
 func newDirtyFiles(b *testing.B, n int) *dirtyFiles {
 	dir := b.TempDir()
-	d := &dirtyFiles{b: b, pos: make([]int64, n), whole: openWhole(b, dir)}
+	root, err := os.Open(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = root.Close() })
+	d := &dirtyFiles{b: b, pos: make([]int64, n), dir: root}
 	for i := range n {
 		f, err := vfs.OS().Create(filepath.Join(dir, fmt.Sprint(i)))
 		if err != nil {
@@ -241,9 +264,6 @@ func newDirtyFiles(b *testing.B, n int) *dirtyFiles {
 		}
 		b.Cleanup(func() { _ = f.Close() })
 		d.files = append(d.files, f)
-	}
-	if d.whole != nil {
-		b.Cleanup(func() { _ = d.whole.Close() })
 	}
 	return d
 }
@@ -262,11 +282,8 @@ func (d *dirtyFiles) write(n, size int) {
 }
 
 func (d *dirtyFiles) sync(how syncMethod) {
-	if how.kind == "whole" {
-		if d.whole == nil {
-			d.b.Skip("no sync of a whole file system here")
-		}
-		if err := d.whole.Sync(); err != nil {
+	if how.kind == "syncfs" {
+		if err := unix.Syncfs(int(d.dir.Fd())); err != nil {
 			d.b.Fatal(err)
 		}
 		return

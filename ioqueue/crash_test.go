@@ -19,11 +19,7 @@ import (
 func TestAcknowledgedSurvivesEveryCrash(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		mem := vfs.NewMem(vfs.MemOptions{})
-		opts := Options{Dir: "d", Parallel: 2, WriteBackBytes: 64}
-		if rapid.Bool().Draw(rt, "whole") {
-			opts.Whole, opts.WholeMin = wholeOf(t, mem), 1
-		}
-		s := NewScheduler(opts)
+		s := NewScheduler(Options{Dir: "d", Parallel: 2, WriteBackBytes: 64})
 		defer s.Close()
 		policy := rapid.SampledFrom([]Policy{PolicyCommit, PolicyInterval, PolicyNever})
 		draw := func() StreamOptions {
@@ -84,16 +80,12 @@ func TestAcknowledgedSurvivesEveryCrash(t *testing.T) {
 // TestDurableNeverPassesAFault stops each fsync, one after the other, with an
 // error and compares what was acknowledged with what a crash leaves.
 func TestDurableNeverPassesAFault(t *testing.T) {
-	for fault := range 40 {
+	for fault := range 24 {
 		mem := vfs.NewMem(vfs.MemOptions{})
 		fs := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{Rules: []vfs.Rule{
-			{Ops: vfs.OpSync | vfs.OpSyncFS, Skip: fault / 2, Count: 1, Err: syscall.EIO},
+			{Ops: vfs.OpSync, Skip: fault, Count: 1, Err: syscall.EIO},
 		}})
-		opts := Options{Dir: "d"}
-		if fault%2 == 1 {
-			opts.Whole, opts.WholeMin = wholeOf(t, fs), 1
-		}
-		s := NewScheduler(opts)
+		s := NewScheduler(Options{Dir: "d"})
 		l := newTestLog(t, s, fs, StreamOptions{})
 		for i := range 60 {
 			l.append(10)
@@ -120,16 +112,7 @@ func TestDurableNeverPassesAFault(t *testing.T) {
 // run it with -race.
 func TestManyStreams(t *testing.T) {
 	mem := vfs.NewMem(vfs.MemOptions{})
-	opts := Options{Dir: "d", Parallel: 3}
-	for _, opts.WholeMin = range []int{0, 1, 6} {
-		if opts.WholeMin > 0 {
-			opts.Whole = wholeOf(t, mem)
-		}
-		manyStreams(t, NewScheduler(opts), mem)
-	}
-}
-
-func manyStreams(t *testing.T, s *Scheduler, mem *vfs.Mem) {
+	s := NewScheduler(Options{Dir: "d", Parallel: 3})
 	defer s.Close()
 	names := noNames{mem, new(sync.Mutex)}
 	const streams, producers, appends = 12, 3, 50

@@ -22,7 +22,7 @@ func (st *Stream) scheduleLocked() {
 	case due == notDue:
 	case due <= 0:
 		st.mu.state = queued
-		if !st.s.enqueue(st, st.s.whole.whole != nil && slices.ContainsFunc(st.mu.files, func(fs *fileState) bool { return needsOwnSync(fs.file) })) {
+		if !st.s.enqueue(st) {
 			st.mu.state = idle
 			st.answerLocked(st.mu.waiters, ErrClosed)
 			st.mu.waiters = nil
@@ -100,33 +100,27 @@ type group struct {
 func (st *Stream) runGroup(worker int) {
 	g := st.closeGroup()
 	start := st.s.opts.Clock.Now()
-	err := st.syncFiles(worker, &g, g.files)
+	var err error
+	for _, fs := range g.files {
+		if err = st.s.stopped(); err != nil {
+			break
+		}
+		shot, ok := st.beginSync(&g, fs)
+		if !ok {
+			continue
+		}
+		if shot.needed {
+			err = st.s.datasync(worker, fs.file)
+		}
+		st.endSync(&g, &shot, err)
+		if err != nil {
+			break
+		}
+	}
 	if err == nil && g.appends > 0 {
 		st.s.count.group(g.appends, g.bytes)
 	}
 	st.finishGroup(&g, start, err)
-}
-
-// syncFiles syncs files of a group, one after the other.
-func (st *Stream) syncFiles(worker int, g *group, files []*fileState) error {
-	for _, fs := range files {
-		if err := st.s.stopped(); err != nil {
-			return err
-		}
-		shot, ok := st.beginSync(g, fs)
-		if !ok {
-			continue
-		}
-		var err error
-		if shot.needed {
-			err = st.s.datasync(worker, fs.file)
-		}
-		st.endSync(g, &shot, err)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // closeGroup takes the stream over.
@@ -267,16 +261,11 @@ func (st *Stream) advanceLocked(end int64) bool {
 	return true
 }
 
-// datasync is the only place that fsyncs a stream's file. Its error is final.
+// datasync is the only place that calls an fsync. Its error is final.
 func (s *Scheduler) datasync(worker int, f vfs.File) error {
 	start := s.opts.Clock.Now()
 	s.started[worker].Store(start.UnixNano())
-	var err error
-	if needsOwnSync(f) {
-		err = f.Datasync() // not the time of a mere fsync
-	} else {
-		err = s.single(f.Datasync)
-	}
+	err := f.Datasync()
 	s.started[worker].Store(0)
 	if err != nil {
 		s.count.syncErrors.Add(1)

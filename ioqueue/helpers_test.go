@@ -22,16 +22,6 @@ func create(t testing.TB, fs vfs.FS, name string) vfs.File {
 	return f
 }
 
-// wholeOf opens the sync of a whole file system.
-func wholeOf(t testing.TB, fs vfs.FS) vfs.Whole {
-	t.Helper()
-	w, err := vfs.OpenWhole(fs, "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
 // testLog is a log of 8-byte records, all different, also from those that a
 // cut removed. It writes under a lock as the engine does, rolls, and cuts.
 type testLog struct {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/weirmq/weir/internal/clock"
 	"github.com/weirmq/weir/internal/timewheel"
-	"github.com/weirmq/weir/vfs"
 )
 
 // ErrClosed is returned by operations on a closed stream or scheduler.
@@ -24,15 +23,9 @@ type Options struct {
 	Clock clock.Clock
 	// Logger receives the scheduler's logs. Default: discard.
 	Logger *slog.Logger
-	// Parallel is how many fsyncs may run at once, of different streams; more than 8 only of files that have more to
-	// do than an fsync (OwnSync). Default: 8, or 32 with Whole.
+	// Parallel is how many fsyncs may run at once, of different streams.
+	// Default: 8.
 	Parallel int
-	// Whole syncs the file system of the directory when many files are due at once; the scheduler owns it and closes it. Default:
-	// nil, fsyncs only.
-	Whole vfs.Whole
-	// WholeMin is how many streams have to be due at once for that. It goes on until they are less than half as many. Default: 12, what
-	// was measured to pay.
-	WholeMin int
 	// Workers is how many jobs given to Go may run at once. Default: 2.
 	Workers int
 	// WriteBackBytes is after how many written bytes of a file the kernel is
@@ -57,12 +50,6 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Parallel == 0 {
 		o.Parallel = 8
-		if o.Whole != nil {
-			o.Parallel = 32
-		}
-	}
-	if o.WholeMin == 0 {
-		o.WholeMin = 12
 	}
 	if o.Workers == 0 {
 		o.Workers = 2
@@ -77,8 +64,6 @@ func (o *Options) Validate() error {
 	switch {
 	case o.Parallel < 1 || o.Parallel > 256:
 		return fmt.Errorf("ioqueue: Parallel %d: want 1 to 256", o.Parallel)
-	case o.WholeMin < 1:
-		return fmt.Errorf("ioqueue: WholeMin %d: must be above 0", o.WholeMin)
 	case o.Workers < 1 || o.Workers > 256:
 		return fmt.Errorf("ioqueue: Workers %d: want 1 to 256", o.Workers)
 	}
@@ -162,18 +147,10 @@ type Scheduler struct {
 	mu struct {
 		sync.Mutex
 		ready   []*Stream // FIFO of streams that are due
-		own     []*Stream // those among them with a file that needs a sync of its own
-		running int       // streams
-		single  int       // streams that one worker each syncs, not counting those from own
-		// together: what is in ready is synced all at once, by the worker that leads, if leading; batch is the moving average of how
-		// many streams that were.
-		together, leading bool
-		batch             float64
-		closed            bool
-		wake              *sync.Cond // ready or own has something for a worker, or closed
+		running int
+		closed  bool
+		wake    *sync.Cond // ready is not empty, or closed
 	}
-	whole   wholeState
-	crowd   crowd          // the leader's
 	started []atomic.Int64 // per worker: when its fsync began, unix ns; 0 = none
 	jobs    jobQueue
 	workers sync.WaitGroup
@@ -193,7 +170,6 @@ func NewScheduler(opts Options) *Scheduler {
 	}
 	s.mu.wake = sync.NewCond(&s.mu)
 	s.jobs.limit = opts.Workers
-	s.whole.whole = opts.Whole
 	s.count.init()
 	for i := range opts.Parallel {
 		s.workers.Go(func() { s.work(i) })
@@ -212,9 +188,6 @@ func (s *Scheduler) Close() {
 	s.workers.Wait()
 	s.wheel.Close()
 	s.jobs.close()
-	if s.whole.whole != nil {
-		_ = s.whole.whole.Close()
-	}
 }
 
 // Err returns the error that took the directory offline, nil while it works.
@@ -247,108 +220,52 @@ func (s *Scheduler) Fail(err error) {
 	}
 }
 
-// enqueue puts a stream that is due in the queue; own says that it has a file that needs a sync of its own. It reports false
-// when no worker will come.
-func (s *Scheduler) enqueue(st *Stream, own bool) bool {
+// enqueue puts a stream that is due in the queue. It reports false when no
+// worker will come.
+func (s *Scheduler) enqueue(st *Stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed {
 		return false
 	}
-	if own {
-		s.mu.own = append(s.mu.own, st)
-	} else {
-		s.mu.ready = append(s.mu.ready, st)
-	}
+	s.mu.ready = append(s.mu.ready, st)
 	s.mu.wake.Signal()
 	return true
 }
 
-// work is a worker: steps 3 to 6 of one stream after the other, or of many at once.
+// work is a worker: steps 3 to 6 of one stream after the other.
 func (s *Scheduler) work(worker int) {
 	for {
-		t, ok := s.next()
-		switch {
-		case !ok:
+		st, alone, ok := s.next()
+		if !ok {
 			return
-		case t.lead:
-			s.lead(worker)
-			continue
-		case t.alone:
-			t.st.awaitCompany()
 		}
-		t.st.runGroup(worker)
-		s.finished(t)
+		if alone {
+			st.awaitCompany()
+		}
+		st.runGroup(worker)
+		s.mu.Lock()
+		s.mu.running--
+		s.mu.Unlock()
 	}
 }
 
-// task is what a worker does next.
-type task struct {
-	st    *Stream
-	own   bool // it came from the queue own
-	alone bool // nothing is in the queue behind it
-	lead  bool // instead of all this: take the lead
-}
-
-// next waits for something to do; ok is false when the scheduler is closed and the queues drained.
-func (s *Scheduler) next() (t task, ok bool) {
+// next waits for a stream. It reports whether the queue is empty behind it;
+// ok is false when the scheduler is closed and the queue drained.
+func (s *Scheduler) next() (st *Stream, alone, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for {
-		together := len(s.mu.ready) > 0 && s.togetherLocked()
-		switch {
-		case together && !s.mu.leading:
-			s.mu.leading = true
-			return task{lead: true}, true
-		case len(s.mu.own) > 0:
-			t = task{st: pop(&s.mu.own), own: true}
-		case len(s.mu.ready) > 0 && !together && s.mu.single < soloParallelMax:
-			s.mu.single++
-			t = task{st: pop(&s.mu.ready)}
-			t.alone = len(s.mu.ready) == 0
-		case s.mu.closed && len(s.mu.ready) == 0:
-			return task{}, false
-		default:
-			s.mu.wake.Wait()
-			continue
+	for len(s.mu.ready) == 0 {
+		if s.mu.closed {
+			return nil, false, false
 		}
-		s.mu.running++
-		return t, true
+		s.mu.wake.Wait()
 	}
-}
-
-// togetherLocked says whether the streams in the queue are synced all at once, and begins with it when many are due.
-func (s *Scheduler) togetherLocked() bool {
-	switch {
-	case !s.wholeUsable():
-		s.mu.together = false
-	case !s.mu.together && s.mu.single+len(s.mu.ready) >= s.opts.WholeMin:
-		s.mu.together, s.mu.batch = true, float64(s.opts.WholeMin)
-	}
-	return s.mu.together
-}
-
-func pop(queue *[]*Stream) *Stream {
-	st := (*queue)[0]
-	(*queue)[0] = nil
-	*queue = (*queue)[1:]
-	return st
-}
-
-// finished lets others have a stream's place.
-func (s *Scheduler) finished(t task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.running--
-	if !t.own {
-		s.mu.single--
-	}
-	switch {
-	case s.mu.closed:
-		s.mu.wake.Broadcast()
-	case len(s.mu.ready) > 0:
-		s.mu.wake.Signal()
-	}
+	st = s.mu.ready[0]
+	s.mu.ready[0] = nil
+	s.mu.ready = s.mu.ready[1:]
+	s.mu.running++
+	return st, len(s.mu.ready) == 0, true
 }
 
 // stopped returns why no fsync may be started: the sticky error, ErrClosed,

@@ -12,8 +12,6 @@ type Stats struct {
 	// Syncs counts fsyncs that succeeded; one group may need several (a
 	// roll).
 	Syncs int64
-	// WholeSyncs counts those of them that synced the whole file system for many streams.
-	WholeSyncs int64
 	// SyncErrors counts fsyncs that failed. None is retried, so it is at most
 	// Options.Parallel.
 	SyncErrors int64
@@ -79,7 +77,6 @@ func (s *Scheduler) Stats() Stats {
 	c := &s.count
 	out := Stats{
 		Syncs:         c.syncs.Load(),
-		WholeSyncs:    c.wholes.Load(),
 		SyncErrors:    c.syncErrors.Load(),
 		Groups:        c.groups.Load(),
 		Appends:       c.appends.Load(),
@@ -98,15 +95,15 @@ func (s *Scheduler) Stats() Stats {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out.Queued, out.Running = len(s.mu.ready)+len(s.mu.own), s.mu.running
+	out.Queued, out.Running = len(s.mu.ready), s.mu.running
 	return out
 }
 
 type counters struct {
-	syncs, syncErrors, groups     atomic.Int64
-	appends, bytes, wholes        atomic.Int64
-	unsynced, pending, writeBacks atomic.Int64 // bytes and appends that are not durable; calls
-	latency, groupAppends         histogram
+	syncs, syncErrors, groups atomic.Int64
+	appends, bytes            atomic.Int64
+	unsynced, writeBacks      atomic.Int64
+	latency, groupAppends     histogram
 }
 
 func (c *counters) init() {

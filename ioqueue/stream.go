@@ -156,7 +156,6 @@ func (st *Stream) Written(f vfs.File, pos int64, n int, endOffset int64) {
 	st.mu.end = endOffset
 	st.unsynced.Add(int64(n))
 	st.s.count.unsynced.Add(int64(n))
-	st.s.count.pending.Add(1)
 	if st.mu.dirtySince.IsZero() {
 		st.mu.dirtySince = st.s.opts.Clock.Now()
 	}
@@ -329,5 +328,4 @@ func (st *Stream) settleLocked(fs *fileState, bytes, appends int64) {
 	fs.appends -= appends
 	st.unsynced.Add(-bytes)
 	st.s.count.unsynced.Add(-bytes)
-	st.s.count.pending.Add(-appends)
 }

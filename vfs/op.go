@@ -7,7 +7,7 @@ import "strings"
 type Op uint32
 
 // The operations. OpWrite stands for WriteAt and Writev, OpSync for Datasync
-// and Sync, OpSyncFS for Whole.Sync.
+// and Sync.
 const (
 	OpOpen Op = 1 << iota
 	OpCreate
@@ -27,18 +27,17 @@ const (
 	OpStat
 	OpUsage
 	OpLock
-	OpSyncFS
 
 	// OpAny is all of them.
 	OpAny Op = 1<<iota - 1
 	// OpMutating are those that change what a crash may leave behind; Mem counts these.
 	OpMutating = OpCreate | OpWrite | OpTruncate | OpSync | OpPreallocate |
-		OpRemove | OpRename | OpMkdir | OpSyncDir | OpSyncFS
+		OpRemove | OpRename | OpMkdir | OpSyncDir
 )
 
 var opNames = [...]string{
 	"open", "create", "read", "write", "size", "truncate", "sync", "writeback", "preallocate",
-	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock", "syncfs",
+	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock",
 }
 
 // String returns the names joined by "|".
