@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestFaultFsyncFails has the fsyncs of one directory's logs fail on a running broker: nothing in it is acknowledged from then on,
@@ -89,6 +90,7 @@ func TestFaultFsyncHangsAndTheBrokerIsStopped(t *testing.T) {
 	r := newFaultRig(t, [2]string{t.TempDir(), t.TempDir()})
 	fault := inject(t, r.s, "fsync,fdatasync", "delay_enter=3600000000", r.segments(1)...)
 	r.moreAcked(r.in(0)...)
+	r.stopping.Store(true)
 	signal := func(said string) {
 		if err := r.s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -96,6 +98,7 @@ func TestFaultFsyncHangsAndTheBrokerIsStopped(t *testing.T) {
 		eventually(t, func() bool { return strings.Contains(r.s.log.String(), said) }, "%q in the log\n%s", said, r.s.log)
 	}
 	signal("msg=stopping")
+	time.Sleep(secondSignalAfter) // what comes sooner counts as the same signal
 	signal("second signal")
 	fault.remove()
 	r.s.awaitEnd()

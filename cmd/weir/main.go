@@ -29,6 +29,7 @@ func usageError(format string, args ...any) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it is at
 	err := newRootCmd().ExecuteContext(ctx)
 	stop()
 	if err == nil {

@@ -11,7 +11,8 @@ func newRootCmd() *cobra.Command {
 		Use:   "weir",
 		Short: "A Kafka-compatible message broker for Linux, with a load generator that tells the truth",
 		Long: "weir is a message broker that any Kafka client can use, unchanged, and the tools to run, measure and inspect it.\n\n" +
-			"Exit status: 0 success, 1 failure, 2 wrong usage or configuration, 3 records lost or out of order (bench).",
+			"Exit status: 0 success, 1 failure, 2 wrong usage or configuration, 3 records lost, duplicated or out of order (bench),\n" +
+			"4 no valid run (bench).",
 		Example: "  weir serve --data-dir /var/lib/weir\n" +
 			"  weir topic create orders --partitions 6\n" +
 			"  echo hello | weir produce orders\n" +

@@ -125,6 +125,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if _, _, err := net.SplitHostPort(f.metrics); f.metrics != "" && err != nil {
 		return usageError("--metrics=%q: must be HOST:PORT", f.metrics)
 	}
+	endAtSecondSignal(cmd.Context(), logger)
 	values, err := f.values(os.Environ())
 	if err != nil {
 		return err
@@ -136,6 +137,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return &exitError{status: 2, err: err}
 	}
+	if cmd.Context().Err() != nil {
+		return nil // told to stop before there was anything to stop
+	}
 	b, err := broker.Start(broker.Options{Config: config, Logger: logger, Version: version, MetricsAddr: f.metrics})
 	if err != nil {
 		if errors.Is(err, broker.ErrConfig) {
@@ -146,21 +150,37 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if addr := b.MetricsAddr(); addr != "" {
 		logger.Info("metrics are served", "address", addr)
 	}
+	if cmd.Context().Err() != nil {
+		return stop(b, logger)
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "ready address=%s data=%s fsync=%s\n", b.Addr(), config.String("log.dirs"), b.FsyncPolicy())
-	return stopOnSignal(cmd.Context(), b, logger)
+	<-cmd.Context().Done()
+	return stop(b, logger)
 }
 
-// stopOnSignal waits for the first signal, which ends ctx, then stops the broker; a second signal ends the process.
-func stopOnSignal(ctx context.Context, b *broker.Broker, logger *slog.Logger) error {
-	<-ctx.Done()
-	again := make(chan os.Signal, 1)
+// secondSignalAfter is how long after the first signal others count as the same one: timeout(1) and process managers signal the
+// process and its group, so that one wish to stop arrives twice.
+const secondSignalAfter = 50 * time.Millisecond
+
+// endAtSecondSignal has the process end at once when another signal follows the one that ended ctx, also while the broker starts.
+func endAtSecondSignal(ctx context.Context, logger *slog.Logger) {
+	again := make(chan os.Signal, 1) // gets the first one, too
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-again
+	context.AfterFunc(ctx, func() {
+		first := time.Now()
+		logger.Info("stopping")
+		for range again {
+			if time.Since(first) >= secondSignalAfter {
+				break
+			}
+		}
 		logger.Warn("second signal: stopping at once")
 		os.Exit(1)
-	}()
-	logger.Info("stopping")
+	})
+}
+
+// stop stops the broker: it waits as long as a request in flight may need.
+func stop(b *broker.Broker, logger *slog.Logger) error {
 	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := b.Stop(stopping); err != nil {
