@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,64 +47,77 @@ func (r *faultRig) refusesTopics() {
 	r.t.Fatal("a thousand topics were created on the broken disk")
 }
 
+// spaceModes are the two ways in which a disk is full: producers are refused before it is, or the file system refuses. A producer that is
+// refused pauses, shorter here than by default.
+func spaceModes(t *testing.T, test func(t *testing.T, settings ...string)) {
+	t.Run("reserve", func(t *testing.T) { test(t, "--set", "log.disk.throttle.max.ms=20") })
+	t.Run("no reserve", func(t *testing.T) {
+		test(t, "--set", "log.disk.reserve.bytes=0", "--set", "log.disk.throttle.free.bytes=0")
+	})
+}
+
 // TestFaultLogDirectoryIsFull fills the disk of one directory: appends to it are refused until there is space, and then go on.
 func TestFaultLogDirectoryIsFull(t *testing.T) {
-	disk := newCutDisk(t)
-	r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")})
-	r.sticky.Store(false)
-	for range 3 {
-		free := fill(t, disk.mount)
-		r.moreFailed(r.in(1)...)
-		r.moreAcked(r.in(0)...)
-		r.allRead("with a full disk")
-		if err := r.createTopic(fmt.Sprintf("beside-%d", r.l.size())); err != nil {
-			t.Errorf("creating a topic beside the full disk: %v", err)
+	spaceModes(t, func(t *testing.T, settings ...string) {
+		disk := newCutDisk(t)
+		r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")}, settings...)
+		r.sticky.Store(false)
+		for range 2 {
+			free := fill(t, disk.mount)
+			r.moreFailed(r.in(1)...)
+			r.moreAcked(r.in(0)...)
+			r.allRead("with a full disk")
+			if err := r.createTopic(fmt.Sprintf("beside-%d", r.l.size())); err != nil {
+				t.Errorf("creating a topic beside the full disk: %v", err)
+			}
+			free()
+			r.moreAcked(r.producers...)
 		}
-		free()
-		r.moreAcked(r.producers...)
-	}
-	r.terminate(0)
-	r.again()
+		r.terminate(0)
+		r.again()
+	})
 }
 
 // TestFaultMetadataDirectoryIsFull fills the disk that holds the metadata: topics cannot be created until there is space, partitions
 // on the other disk do not notice.
 func TestFaultMetadataDirectoryIsFull(t *testing.T) {
-	disk := newCutDisk(t)
-	r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "data"), t.TempDir()})
-	r.sticky.Store(false)
-	for round := range 2 {
-		free := fill(t, disk.mount)
-		r.moreFailed(r.in(0)...)
-		r.refusesTopics()
-		r.moreAcked(r.in(1)...)
-		r.allRead("with a full disk")
-		free()
-		eventually(t, func() bool { return r.createTopic(fmt.Sprintf("again-%d", round)) == nil }, "topics are created again\n%s", r.s.log)
-		r.moreAcked(r.producers...)
-	}
-	r.terminate(0)
-	r.again()
+	spaceModes(t, func(t *testing.T, settings ...string) {
+		disk := newCutDisk(t)
+		r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "data"), t.TempDir()}, settings...)
+		r.sticky.Store(false)
+		for round := range 2 {
+			free := fill(t, disk.mount)
+			r.moreFailed(r.in(0)...)
+			r.refusesTopics()
+			r.moreAcked(r.in(1)...)
+			r.allRead("with a full disk")
+			free()
+			eventually(t, func() bool { return r.createTopic(fmt.Sprintf("again-%d", round)) == nil }, "topics are created again\n%s", r.s.log)
+			r.moreAcked(r.producers...)
+		}
+		r.terminate(0)
+		r.again()
+	})
 }
 
 // TestFaultBrokerIsStoppedOnAFullDisk stops and starts a broker whose disks are full.
 func TestFaultBrokerIsStoppedOnAFullDisk(t *testing.T) {
-	disk := newCutDisk(t)
-	r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "one"), filepath.Join(disk.mount, "two")})
-	r.sticky.Store(false)
-	free := fill(t, disk.mount)
-	r.moreFailed(r.producers...)
-	r.unload()
-	if err := r.s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	r.s.awaitEnd()
-	r.start()
-	r.allRead("after a start on a full disk")
-	r.refusesTopics()
-	r.s.kill()
-	free()
-	r.again()
+	spaceModes(t, func(t *testing.T, settings ...string) {
+		disk := newCutDisk(t)
+		r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "one"), filepath.Join(disk.mount, "two")}, settings...)
+		r.sticky.Store(false)
+		free := fill(t, disk.mount)
+		r.moreFailed(r.producers...)
+		r.unload()
+		r.signal()
+		r.s.awaitEnd()
+		r.start(settings...)
+		r.allRead("after a start on a full disk")
+		r.refusesTopics()
+		r.s.kill()
+		free()
+		r.again()
+	})
 }
 
 // TestFaultFileSystemGoesReadOnly is what ext4 does of itself after an error: writes get EROFS, reads go on.

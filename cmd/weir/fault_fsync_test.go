@@ -5,9 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // TestFaultFsyncFails has the fsyncs of one directory's logs fail on a running broker: nothing in it is acknowledged from then on,
@@ -91,15 +89,12 @@ func TestFaultFsyncHangsAndTheBrokerIsStopped(t *testing.T) {
 	fault := inject(t, r.s, "fsync,fdatasync", "delay_enter=3600000000", r.segments(1)...)
 	r.moreAcked(r.in(0)...)
 	r.stopping.Store(true)
-	signal := func(said string) {
-		if err := r.s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, func() bool { return strings.Contains(r.s.log.String(), said) }, "%q in the log\n%s", said, r.s.log)
-	}
-	signal("msg=stopping")
-	time.Sleep(secondSignalAfter) // what comes sooner counts as the same signal
-	signal("second signal")
+	r.signal()
+	eventually(t, func() bool { return strings.Contains(r.s.log.String(), "msg=stopping") }, "the broker stops\n%s", r.s.log)
+	eventually(t, func() bool { // signals that follow at once count as one
+		r.signal()
+		return strings.Contains(r.s.log.String(), "second signal")
+	}, "the second signal is noticed\n%s", r.s.log)
 	fault.remove()
 	r.s.awaitEnd()
 	if got := r.s.cmd.ProcessState.ExitCode(); got != 1 {
