@@ -173,18 +173,22 @@ func labelWithout(p *PointResult, name string) string {
 
 // latencyBounds are the floors below which no response time can lie.
 func (rep *report) latencyBounds(points []*PointResult) []bound {
-	l := rep.R.Limits
-	if l == nil {
+	b := rep.R.bounds()
+	if b == nil {
 		return nil
 	}
-	durable := true
+	durable, answered := true, true
 	for _, p := range points {
-		durable = durable && p.Spec["fsync"] == "commit" && p.Spec["acks"] != "0"
+		answered = answered && p.Spec["acks"] != "0"
+		durable = durable && p.Spec["fsync"] == "commit"
 	}
-	if durable {
-		return []bound{{Name: "floor: 1.5 fdatasync", y: l.Bounds(rep.R.Environment.CPUs).DurableP50}}
+	switch {
+	case !answered: // nothing comes back
+		return nil
+	case durable:
+		return []bound{{Name: "floor: one fdatasync and a round trip", y: b.Durable}}
 	}
-	return []bound{{Name: "floor: loopback round trip", y: l.RoundTrip}}
+	return []bound{{Name: "floor: loopback round trip", y: b.Answer}}
 }
 
 // curvesMax is the largest number of lines in one chart.
@@ -360,8 +364,7 @@ func (rep *report) addBars() {
 				}
 			}
 		}
-		if l := rep.R.Limits; l != nil && k.id == "throughput" && len(c.Bars) > 0 {
-			b := l.Bounds(rep.R.Environment.CPUs)
+		if b := rep.R.bounds(); b != nil && k.id == "throughput" && len(c.Bars) > 0 {
 			c.Bars = append(c.Bars, bar{Label: "bound: produce on this host", Class: 6, value: b.Produce, Text: k.text(b.Produce)},
 				bar{Label: "bound: fetch on this host", Class: 6, value: b.Fetch, Text: k.text(b.Fetch)})
 		}

@@ -30,6 +30,7 @@ type Results struct {
 	Verdict     string            `json:"verdict"`
 	Valid       bool              `json:"valid"`            // every run is
 	Limits      *Limits           `json:"limits,omitempty"` // floors of the host, when they were measured
+	Bounds      *Bounds           `json:"bounds,omitempty"` // what follows from them; absent when a run exceeded them
 	Faults      int64             `json:"faults"`           // records lost, duplicated, reordered, corrupt: over all runs
 	Extra       map[string]string `json:"extra,omitempty"`
 }
@@ -87,6 +88,7 @@ type Summary struct {
 	// GeneratorCores is what the generator used beside the target's Cores, Limit what bounded most runs (RunResult.Limit).
 	GeneratorCores float64  `json:"generator_cpu_cores"`
 	Limit          string   `json:"limit"`
+	BoundShare     float64  `json:"bound_share"` // median of the runs'
 	Errors         int64    `json:"errors"`
 	Faults         int64    `json:"faults"`
 	Reasons        []string `json:"invalid_reasons,omitempty"`
@@ -181,6 +183,7 @@ func (p *PointResult) summarize(target string) *Summary {
 	s.ReadBytes = med(func(r *RunResult) float64 { return r.ReadBytes + r.CatchUpBytes })
 	s.Generator = med(func(r *RunResult) float64 { return r.Generator.CPUPerGB })
 	s.GeneratorCores = med(func(r *RunResult) float64 { return r.Generator.Cores })
+	s.BoundShare = med(func(r *RunResult) float64 { return r.BoundShare })
 	s.Limit = commonLimit(runs)
 	merged := &histSet{}
 	for _, r := range runs {
@@ -214,30 +217,16 @@ func (p *PointResult) summarize(target string) *Summary {
 	return s
 }
 
-// checkBounds notes a throughput above what the host was measured to be able to do.
-func (res *RunResult) checkBounds(b Bounds) {
-	for _, c := range []struct {
-		what       string
-		got, bound float64
-	}{{"produce", res.ValueBytes, b.Produce}, {"fetch", res.ReadBytes + res.CatchUpBytes, b.Fetch}} {
-		if c.bound > 0 && c.got > c.bound {
-			res.note("%s at %s MB/s is above the host's bound of %s MB/s: one of the two was measured wrongly", c.what, mb(c.got), mb(c.bound))
-		}
-	}
-}
-
 // finish sets what is known only at the end.
 func (r *Results) finish() {
 	r.Finished, r.Valid, r.Faults = time.Now().UTC(), true, 0
 	for _, p := range r.Points {
 		for _, run := range p.Runs {
 			r.Valid = r.Valid && run.Valid
-			if r.Limits != nil && r.Targets[0].Local {
-				run.checkBounds(r.Limits.Bounds(r.Environment.CPUs))
-			}
 			r.Faults += run.Truth.Faults()
 		}
 	}
+	r.Bounds = r.bounds()
 	r.Verdict = verdict(r)
 }
 

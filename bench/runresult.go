@@ -49,6 +49,9 @@ type RunResult struct {
 	// FirstTouched is the memory that the run took from the host's free memory, bytes; StoredBytes is what producers sent, compressed.
 	FirstTouched int64 `json:"first_touched_bytes"`
 	StoredBytes  int64 `json:"sent_bytes"`
+	FetchedBytes int64 `json:"fetched_bytes"` // of records as they came over the wire, compressed
+	// BoundShare is how much of what this host can move at best the run moved, 0 to 1; 0 when the host's floors were not measured.
+	BoundShare float64 `json:"bound_share"`
 
 	Errors  map[string]int64 `json:"errors,omitempty"`
 	Truth   Truth            `json:"truth"`
@@ -56,8 +59,9 @@ type RunResult struct {
 	Reasons []string         `json:"invalid_reasons,omitempty"`
 	Notes   []string         `json:"notes,omitempty"`
 
-	hists  encodedSet
-	perSec []encodedSet // as PerSecond
+	fetchedValues float64 // value bytes in FetchedBytes
+	hists         encodedSet
+	perSec        []encodedSet // as PerSecond
 }
 
 // BrokerCost is what the measurement cost the broker's processes.
@@ -156,7 +160,8 @@ func (res *RunResult) fill(r *run, col *collector, before, after *totals) {
 	}
 	res.Host = hostLoad(before, after, sec)
 	res.Errors = r.errorCounts()
-	res.StoredBytes = after.wireBytes - before.wireBytes
+	res.StoredBytes, res.FetchedBytes = after.wireBytes-before.wireBytes, after.fetchedOnWire-before.fetchedOnWire
+	res.fetchedValues = float64(after.readBytes - before.readBytes + after.catchBytes - before.catchBytes)
 	res.FirstTouched = res.firstTouched(before, after)
 	res.Limit = res.limit(r.spec)
 	res.judge(r.spec)

@@ -216,6 +216,9 @@ func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunRe
 	}
 	res.MemoryRate = memory
 	res.judgeMemory()
+	if b := s.res.probedBounds(); b != nil {
+		res.checkBounds(&spec, b)
+	}
 	return res, nil
 }
 

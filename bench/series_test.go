@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -297,13 +298,19 @@ func TestProcessTargetFailsWithItsLastOutput(t *testing.T) {
 
 func TestLimitsAreMeasured(t *testing.T) {
 	t.Parallel()
-	l, err := measureLimits(context.Background(), t.TempDir(), 50*time.Millisecond, 16<<20)
+	l, err := measureLimits(context.Background(), t.TempDir(), 10*time.Millisecond, 16<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	WriteLimits(&out, l)
-	if l.CRC == 0 || l.LoopbackRate == 0 || l.SendfileRate == 0 || l.RoundTrip == 0 || l.WriteRate == 0 {
+	if l.CRC == 0 || l.LoopbackRate == 0 || l.SendfileRate == 0 || l.RoundTrip == 0 || l.WriteRate == 0 || l.SyncRewrite == 0 {
 		t.Fatalf("%+v\n%s", l, out.String())
+	}
+	if b := l.Bounds(2); b.Produce <= 0 || b.Fetch <= 0 || b.Durable <= b.Answer {
+		t.Errorf("%+v", b)
+	}
+	if known := congestions(l.Congestion); !slices.Contains(known, l.SendfileCongestion) || !slices.Contains(known, l.LoopbackCongestion) {
+		t.Errorf("floors with %q and %q, of %q", l.LoopbackCongestion, l.SendfileCongestion, known)
 	}
 }
