@@ -196,7 +196,7 @@ func (b *Broker) openStore() (err error) {
 		FS: b.fs, Clock: b.clock, Logger: b.logger, Seed: b.opts.Seed,
 		Dirs:                    SplitList(b.config.String("log.dirs")),
 		NodeID:                  b.nodeID,
-		OpenFilesMax:            int(b.config.Int("log.open.files.max")),
+		OpenFilesMax:            openFilesMax(b.config.Int("log.open.files.max"), openFilesLimit()),
 		RecoveryThreads:         int(b.config.Int("num.recovery.threads.per.data.dir")),
 		SyncParallel:            int(b.config.Int("fsync.parallel")),
 		CheckpointInterval:      b.config.Duration("log.flush.offset.checkpoint.interval.ms"),

@@ -174,8 +174,8 @@ func (op *fetchOp) read(p *fetchPartition, res *fetchResult) {
 		return
 	}
 	budget := min(op.maxBytes-op.bytes, int64(max(p.maxBytes, 0)))
-	if budget <= 0 && op.bytes > 0 {
-		res.cut = true
+	if op.bytes > 0 && (budget <= 0 || op.b.store.FilesCrowded()) {
+		res.cut = true // every span of the response keeps a file open until it is sent
 		return
 	}
 	read, err := log.Read(p.offset, engine.ReadOptions{MaxBytes: budget, MinOneBatch: op.bytes == 0, Isolation: op.isolated})

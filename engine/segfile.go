@@ -46,6 +46,10 @@ func (f *segFile) rename(name string) error {
 	return nil
 }
 
+// FilesCrowded says that readers hold more files of partitions open than OpenFilesMax allows: one that has something should come back for more
+// when that is sent.
+func (s *Store) FilesCrowded() bool { return s.pool.Crowded() }
+
 // ref acquires the open file for a reader.
 func (f *segFile) ref() (*FileRef, error) {
 	file, err := f.pooled.Acquire()

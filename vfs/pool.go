@@ -34,6 +34,7 @@ type Pool struct {
 		hand int
 	}
 	opens, evictions atomic.Int64
+	crowded          atomic.Bool // more than openMax are open, since all of those are in use
 }
 
 // PoolStats is a snapshot of a pool's counters.
@@ -92,6 +93,10 @@ func (p *Pool) Stats() PoolStats {
 	defer p.mu.Unlock()
 	return PoolStats{Open: len(p.mu.ring), Opens: p.opens.Load(), Evictions: p.evictions.Load()}
 }
+
+// Crowded says that more files are open than the cap allows, because they are in use: who can do with fewer at a time should. It changes when
+// a file is opened or closed; a Release alone leaves it.
+func (p *Pool) Crowded() bool { return p.crowded.Load() }
 
 // Acquire opens the file if it is not open and keeps it open until Release.
 // It fails with the error of opening, or EBADF after Close.
@@ -201,6 +206,7 @@ func (p *Pool) add(f *PooledFile) {
 			p.mu.hand++
 		}
 	}
+	p.crowded.Store(len(p.mu.ring) > p.openMax)
 }
 
 // evictOne closes an idle file, one without unsynced bytes if there is any; false when all are in use.
@@ -242,4 +248,5 @@ func (p *Pool) removeLocked(f *PooledFile) {
 	p.mu.ring[last] = nil
 	p.mu.ring = p.mu.ring[:last]
 	f.mu.index = -1
+	p.crowded.Store(last > p.openMax)
 }

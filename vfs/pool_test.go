@@ -296,3 +296,32 @@ func TestPoolMakesRoomForADescriptor(t *testing.T) {
 		t.Fatalf("acquire when all are in use: got %v, want EMFILE", err)
 	}
 }
+
+func TestPoolIsCrowdedWhenAllFilesAreInUse(t *testing.T) {
+	fsys := NewMem(MemOptions{})
+	p := NewPool(fsys, 2)
+	var files []*PooledFile
+	for _, name := range []string{"/a", "/b", "/c"} {
+		f, err := fsys.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, p.Adopt(f, true))
+	}
+	if p.Crowded() {
+		t.Error("crowded, with one file of three closed and none in use")
+	}
+	for i, f := range files {
+		if _, err := f.Acquire(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := p.Crowded(), i == 2; got != want {
+			t.Errorf("%d files in use of 2 allowed: crowded is %t", i+1, got)
+		}
+	}
+	files[0].Release()
+	files[0].Close()
+	if p.Crowded() {
+		t.Error("crowded, with two files open")
+	}
+}
