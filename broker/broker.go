@@ -295,7 +295,8 @@ func (b *Broker) startListener() error {
 		BufferBudget:        bufferBudget(b.config.Int("queued.max.request.bytes")),
 		MaxConnections:      int(min(b.config.Int("max.connections"), connectionsUnlimited)),
 		MaxConnectionsPerIP: int(min(b.config.Int("max.connections.per.ip"), connectionsUnlimited)),
-		IdleTimeout:         b.config.Duration("connections.max.idle.ms"),
+		IdleTimeout:         b.config.timeout("connections.max.idle.ms"),
+		FrameTimeout:        b.config.timeout("socket.request.timeout.ms"),
 	}
 	options.EnsureDefaults()
 	b.config.inForce.Store(&map[string]string{"num.network.threads": strconv.Itoa(options.Loops)})

@@ -260,6 +260,14 @@ func (c *Config) Float(name string) float64 {
 // Duration is a broker key's value in milliseconds, as a duration; a negative value is negative.
 func (c *Config) Duration(name string) time.Duration { return millis(c.Int(name)) }
 
+// timeout is Duration for an option that takes 0 for its default: 0 is as little as there is.
+func (c *Config) timeout(name string) time.Duration {
+	if d := c.Duration(name); d != 0 {
+		return d
+	}
+	return time.Millisecond
+}
+
 func parseInt(text string) int64 {
 	n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	return n

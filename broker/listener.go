@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,17 +16,23 @@ type hostPort struct {
 	port int32
 }
 
-// parseListener parses one PLAINTEXT://HOST:PORT of a listeners key. HOST may be empty: every address of this host.
-func parseListener(key, value string) (hostPort, error) {
+// parseListener parses a listeners key: one NAME://HOST:PORT of a name that means PLAINTEXT. HOST may be empty: every address of this
+// host. Listeners of Kafka's controllers, by controller.listener.names, are left out: the metadata needs no port of its own.
+func parseListener(c *Config, key string) (hostPort, error) {
+	value := c.String(key)
 	wrong := func(why string) (hostPort, error) {
 		return hostPort{}, fmt.Errorf("%w: %s=%q: %s; want PLAINTEXT://HOST:PORT", ErrConfig, key, value, why)
 	}
-	items := SplitList(value)
+	controllers := SplitList(c.String("controller.listener.names"))
+	items := slices.DeleteFunc(SplitList(value), func(item string) bool {
+		name, _, _ := strings.Cut(item, "://")
+		return slices.Contains(controllers, name)
+	})
 	if len(items) != 1 {
-		return wrong(fmt.Sprintf("%d listeners, and there is exactly one", len(items)))
+		return wrong(fmt.Sprintf("%d listeners for clients, and there is exactly one", len(items)))
 	}
-	rest, ok := strings.CutPrefix(items[0], "PLAINTEXT://")
-	if !ok {
+	name, rest, ok := strings.Cut(items[0], "://")
+	if !ok || securityProtocol(c, name) != "PLAINTEXT" {
 		return wrong("not a PLAINTEXT listener")
 	}
 	host, portText, err := net.SplitHostPort(rest)
@@ -39,9 +46,19 @@ func parseListener(key, value string) (hostPort, error) {
 	return hostPort{host: host, port: int32(port)}, nil
 }
 
+// securityProtocol is what listener.security.protocol.map says of a listener's name, or the name itself.
+func securityProtocol(c *Config, name string) string {
+	for _, entry := range SplitList(c.String("listener.security.protocol.map")) {
+		if mapped, protocol, ok := strings.Cut(entry, ":"); ok && mapped == name {
+			return protocol
+		}
+	}
+	return name
+}
+
 // listenAddress is listeners as netpoll wants it.
 func listenAddress(c *Config) (string, error) {
-	l, err := parseListener("listeners", c.String("listeners"))
+	l, err := parseListener(c, "listeners")
 	if err != nil {
 		return "", err
 	}
@@ -55,7 +72,7 @@ func advertisedAddress(c *Config) (*hostPort, error) {
 	if value == "" {
 		return nil, nil
 	}
-	l, err := parseListener(key, value)
+	l, err := parseListener(c, key)
 	switch {
 	case err != nil:
 		return nil, err
