@@ -65,6 +65,59 @@ func TestStaleEventAfterDescriptorReuse(t *testing.T) {
 	second.expect("fine")
 }
 
+// An event that says both that there is input and that there is room for output serves both: input that never ends does not starve
+// the output of its own connection.
+func TestOutputIsNotStarvedByOwnInput(t *testing.T) {
+	payload := strings.Repeat("o", 16<<20)
+	var noise atomic.Int64
+	r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
+		if string(frame) == "big" {
+			tk.Send(respond(payload))
+			return
+		}
+		noise.Add(1)
+		tk.Skip()
+	})
+	s := startServer(t, Options{Impl: ImplEpoll, Loops: 1, Handler: r})
+	c := dial(t, s)
+	c.send("big")
+	sock := testkit.Receive(t, "OnOpen", r.opened).(*conn).sock.(*epollSock)
+	eventually(t, "the kernel's buffer is full", func() bool {
+		blocked := false
+		onLoop(s, func(*epollLoop) { blocked = sock.blocked })
+		return blocked
+	})
+	// While the loop is here, the peer takes what the kernel holds, and sends.
+	onLoop(s, func(e *epollLoop) {
+		for polled := []unix.PollFd{{Fd: int32(sock.fd), Events: unix.POLLOUT}}; polled[0].Revents&unix.POLLOUT == 0; {
+			buf := make([]byte, 64<<10)
+			n, err := c.Read(buf)
+			if err != nil {
+				t.Errorf("read: %v", err)
+				return
+			}
+			payload = payload[n:]
+			if _, err := unix.Poll(polled, 0); err != nil && err != unix.EINTR {
+				t.Errorf("poll: %v", err)
+				return
+			}
+		}
+		c.send("noise")
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(sock.fd), Events: unix.POLLIN}}, 10_000); err != nil && err != unix.EINTR {
+			t.Errorf("poll: %v", err)
+		}
+		out := e.stats.bytesOut.Load()
+		e.handle(&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT, Fd: int32(uint32(sock.tag())), Pad: int32(uint32(sock.tag() >> 32))})
+		if e.stats.bytesOut.Load() == out || noise.Load() != 1 {
+			t.Errorf("%d bytes written and %d frames delivered at one event, want some and 1", e.stats.bytesOut.Load()-out, noise.Load())
+		}
+	})
+	left := len(payload) + prefixBytes
+	if n, err := io.CopyN(io.Discard, c, int64(left)); err != nil {
+		t.Errorf("%d of the last %d bytes: %v", n, left, err)
+	}
+}
+
 // A slot's generation may wrap around, but never to the tag of the eventfd.
 func TestGenerationWrapsAround(t *testing.T) {
 	r := newRecorder(t, echo)

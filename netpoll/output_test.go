@@ -420,7 +420,7 @@ func TestSlowReaderIsBounded(t *testing.T) {
 	})
 }
 
-// Output that waits for EPOLLOUT goes on although its own connection and others keep the loop busy with input.
+// Output that waits for EPOLLOUT goes on although another connection keeps the loop busy with input.
 func TestOutputGoesOnUnderInput(t *testing.T) {
 	onBoth(t, func(t *testing.T, impl Impl) {
 		payload := strings.Repeat("o", 4<<20)
