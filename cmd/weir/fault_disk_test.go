@@ -14,6 +14,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// newFaultDisk is a file system of its own, small enough to be filled at once.
+func newFaultDisk(t *testing.T) *cutDisk {
+	t.Helper()
+	dir := t.TempDir()
+	return mountImage(t, dir, filepath.Join(dir, "image"), "64M")
+}
+
 // createTopic asks for a topic and returns the broker's answer; that there is none fails the test.
 func (r *faultRig) createTopic(name string) error {
 	r.t.Helper()
@@ -59,7 +66,7 @@ func spaceModes(t *testing.T, test func(t *testing.T, settings ...string)) {
 // TestFaultLogDirectoryIsFull fills the disk of one directory: appends to it are refused until there is space, and then go on.
 func TestFaultLogDirectoryIsFull(t *testing.T) {
 	spaceModes(t, func(t *testing.T, settings ...string) {
-		disk := newCutDisk(t)
+		disk := newFaultDisk(t)
 		r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")}, settings...)
 		r.sticky.Store(false)
 		for range 2 {
@@ -82,7 +89,7 @@ func TestFaultLogDirectoryIsFull(t *testing.T) {
 // on the other disk do not notice.
 func TestFaultMetadataDirectoryIsFull(t *testing.T) {
 	spaceModes(t, func(t *testing.T, settings ...string) {
-		disk := newCutDisk(t)
+		disk := newFaultDisk(t)
 		r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "data"), t.TempDir()}, settings...)
 		r.sticky.Store(false)
 		for round := range 2 {
@@ -103,7 +110,7 @@ func TestFaultMetadataDirectoryIsFull(t *testing.T) {
 // TestFaultBrokerIsStoppedOnAFullDisk stops and starts a broker whose disks are full.
 func TestFaultBrokerIsStoppedOnAFullDisk(t *testing.T) {
 	spaceModes(t, func(t *testing.T, settings ...string) {
-		disk := newCutDisk(t)
+		disk := newFaultDisk(t)
 		r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "one"), filepath.Join(disk.mount, "two")}, settings...)
 		r.sticky.Store(false)
 		free := fill(t, disk.mount)
@@ -122,7 +129,7 @@ func TestFaultBrokerIsStoppedOnAFullDisk(t *testing.T) {
 
 // TestFaultFileSystemGoesReadOnly is what ext4 does of itself after an error: writes get EROFS, reads go on.
 func TestFaultFileSystemGoesReadOnly(t *testing.T) {
-	disk := newCutDisk(t)
+	disk := newFaultDisk(t)
 	r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")})
 	if out, err := exec.Command("mount", "-o", "remount,abort", disk.mount).CombinedOutput(); err != nil {
 		t.Skipf("this kernel does not abort an ext4: %v: %s", err, out)
@@ -140,7 +147,7 @@ func TestFaultFileSystemGoesReadOnly(t *testing.T) {
 
 // TestFaultMetadataFileSystemGoesReadOnly is the same for the directory of the metadata.
 func TestFaultMetadataFileSystemGoesReadOnly(t *testing.T) {
-	disk := newCutDisk(t)
+	disk := newFaultDisk(t)
 	r := newFaultRig(t, [2]string{filepath.Join(disk.mount, "data"), t.TempDir()})
 	if out, err := exec.Command("mount", "-o", "remount,abort", disk.mount).CombinedOutput(); err != nil {
 		t.Skipf("this kernel does not abort an ext4: %v: %s", err, out)
@@ -156,7 +163,7 @@ func TestFaultMetadataFileSystemGoesReadOnly(t *testing.T) {
 
 // TestFaultDiskIsGone takes a disk away whole, reads included.
 func TestFaultDiskIsGone(t *testing.T) {
-	disk := newCutDisk(t)
+	disk := newFaultDisk(t)
 	r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")})
 	disk.cut()
 	r.moreFailed(r.in(1)...)
@@ -172,7 +179,7 @@ func TestFaultDiskIsGone(t *testing.T) {
 // TestFaultFileSystemFreezes holds every write to a disk for a while. The kernel lets nobody go that writes there, so the whole broker may
 // wait; nothing is lost, and it goes on after.
 func TestFaultFileSystemFreezes(t *testing.T) {
-	disk := newCutDisk(t)
+	disk := newFaultDisk(t)
 	r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")})
 	if out, err := exec.Command("fsfreeze", "-f", disk.mount).CombinedOutput(); err != nil {
 		t.Skipf("this host does not freeze file systems: %v: %s", err, out)
