@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // weir prepares a run of this binary as weir.
-func weir(t *testing.T, args ...string) *exec.Cmd {
+func weir(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -37,7 +37,7 @@ func weir(t *testing.T, args ...string) *exec.Cmd {
 }
 
 // run runs weir to its end and returns its output and exit status.
-func run(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
+func run(t testing.TB, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	cmd := weir(t, args...)
 	var out, errs bytes.Buffer
@@ -51,7 +51,7 @@ func run(t *testing.T, stdin string, args ...string) (stdout, stderr string, sta
 }
 
 // must is run that has to succeed.
-func must(t *testing.T, stdin string, args ...string) string {
+func must(t testing.TB, stdin string, args ...string) string {
 	t.Helper()
 	stdout, stderr, status := run(t, stdin, args...)
 	if status != 0 {
@@ -62,7 +62,7 @@ func must(t *testing.T, stdin string, args ...string) string {
 
 // server is a broker in a process of its own.
 type server struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	address string
 	log     *lockedBuffer
@@ -90,10 +90,22 @@ func (b *lockedBuffer) String() string {
 }
 
 // serve starts a broker on dir and waits until it is ready.
-func serve(t *testing.T, dir string, args ...string) *server {
+func serve(t testing.TB, dir string, args ...string) *server {
+	t.Helper()
+	return serveWith(t, nil, dir, args...)
+}
+
+// serveWith is serve with a command line that wrap, unless it is nil, has changed.
+func serveWith(t testing.TB, wrap func(args []string) []string, dir string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, log: &lockedBuffer{}, ended: make(chan struct{})}
 	s.cmd = weir(t, append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, args...)...)
+	if wrap != nil {
+		line := wrap(append([]string{s.cmd.Path}, s.cmd.Args[1:]...))
+		wrapped := exec.Command(line[0], line[1:]...)
+		wrapped.Env, wrapped.Dir = s.cmd.Env, s.cmd.Dir
+		s.cmd = wrapped
+	}
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
