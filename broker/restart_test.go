@@ -3,9 +3,13 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/engine"
 	"github.com/weirmq/weir/internal/testkit"
 	"github.com/weirmq/weir/protocol"
 	"github.com/weirmq/weir/vfs"
@@ -116,5 +120,43 @@ func TestFullDiskRecovers(t *testing.T) {
 	})
 	if got := valuesOf(t, c.fetch("t", 0).RecordBatches); got != "good space again" {
 		t.Errorf("records: %q", got)
+	}
+}
+
+// TestDeletionIsRepeatedAfterAFailure: the metadata keeps a deleted topic until its files are gone, so that a start after a failure knows
+// whose they are.
+func TestDeletionIsRepeatedAfterAFailure(t *testing.T) {
+	mem := vfs.NewMem(vfs.MemOptions{})
+	const dir = "/data"
+	if err := errors.Join(mem.MkdirAll(dir), mem.SyncDir("/")); err != nil {
+		t.Fatal(err)
+	}
+	fs := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{})
+	tb := startBrokerIn(t, dir, map[string]string{"fsync.policy": "commit"}, Options{FS: fs})
+	tb.mayFailToStop = true
+	id := tb.createTopic("t", 1, nil)
+	c := tb.dial()
+	c.mustProduce("t", batchOf("x"))
+	tried := make(chan struct{})
+	var disk *vfs.Mem
+	fs.Add(vfs.Rule{Ops: vfs.OpRename, Path: "/t-0", Count: 1, Err: syscall.EIO, Hook: func(vfs.Op, string) {
+		disk = mem.CrashClone(1, vfs.CrashLoseUnsynced)
+		close(tried)
+	}})
+	resp := c.request(deleteTopicsRequest(5, []string{"t"}), 5).(*kmsg.DeleteTopicsResponse)
+	wantCode(t, "delete", resp.Topics[0].ErrorCode, protocol.ErrNone)
+	testkit.Closed(t, "the deletion of the files", tried)
+	tb.stop()
+
+	tb = startBrokerIn(t, dir, nil, Options{FS: disk})
+	if strings.Contains(tb.logs.String(), "belongs to no topic") {
+		t.Error("the files are nobody's")
+	}
+	testkit.Eventually(t, "the files to be gone and the topic forgotten", func() bool {
+		_, removed := tb.node.Image().RemovedTopic(id)
+		return !removed && tb.store.Log(engine.TopicPartition{Topic: "t"}) == nil
+	})
+	if got := tb.createTopic("t", 1, nil); got == id {
+		t.Error("the id came back")
 	}
 }

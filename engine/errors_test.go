@@ -91,6 +91,49 @@ func TestShortWriteIsCutOff(t *testing.T) {
 	closeTestStore(t, s)
 }
 
+// TestCutIsDurableBeforeTheNextAppend: while the cut of a failed write is not fsynced, its rest could come back behind a shorter batch.
+func TestCutIsDurableBeforeTheNextAppend(t *testing.T) {
+	mem := vfs.NewMem(vfs.MemOptions{})
+	fsys := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{})
+	s := openTestStore(t, testStoreOptions(fsys))
+	l := createTestLog(t, s, testTP, neverSync())
+	first := testBatch(1, 100, 1)
+	mustAppend(t, l, first)
+	must(t, l.Sync())
+	entered, release := make(chan struct{}, 8), make(chan struct{})
+	fsys.Add(vfs.Rule{Ops: vfs.OpSync, Path: logSuffix, Hook: func(vfs.Op, string) {
+		entered <- struct{}{}
+		select {
+		case <-release:
+		case <-t.Context().Done():
+		}
+	}})
+	fsys.Add(vfs.Rule{Ops: vfs.OpWrite, Path: logSuffix, Err: syscall.ENOSPC, ShortBytes: 150, Count: 1})
+	_, err := l.Append(testBatch(5, 200, 1), AppendOptions{})
+	wantErr(t, err, ErrNoSpace)
+	testkit.Receive(t, "fsync of the cut", entered)
+	writes := fsys.Count(vfs.OpWrite)
+	_, err = l.Append(testBatch(1, 10, 1), AppendOptions{})
+	wantErr(t, err, ErrNoSpace)
+	wantErr(t, l.Roll(), ErrNoSpace)
+	if n := fsys.Count(vfs.OpWrite) - writes; n != 0 {
+		t.Fatalf("%d writes before the cut is durable", n)
+	}
+	close(release)
+	second := testBatch(1, 10, 1)
+	testkit.Eventually(t, "appends after the cut", func() bool {
+		_, err := l.Append(second, AppendOptions{})
+		return err == nil
+	})
+	must(t, l.Sync())
+	s.crash()
+	s = openTestStore(t, testStoreOptions(mem.CrashClone(1, vfs.CrashLoseUnsynced)))
+	defer closeTestStore(t, s)
+	if got := readAll(t, s.Log(testTP), 0, ReadOptions{}); !bytes.Equal(got, append(first, second...)) {
+		t.Fatal("after a power cut the log is another one")
+	}
+}
+
 // TestFailedDirectory: a write or fsync error takes its directory offline for good, without an acknowledgement after it;
 // reads and other directories go on.
 func TestFailedDirectory(t *testing.T) {

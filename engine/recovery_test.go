@@ -359,6 +359,48 @@ func TestDamagedIndexes(t *testing.T) {
 	}
 }
 
+// TestStartChecksIndexEntries spoils every index entry for itself, in each of its two fields: no start goes by an entry that does not
+// name a batch, whether the stop was clean or not.
+func TestStartChecksIndexEntries(t *testing.T) {
+	dir := filepath.Join(testDir, "t-0")
+	for _, clean := range []bool{false, true} {
+		d := newDamagedLog(t)
+		if clean {
+			s, l := d.open(t)
+			must(t, l.load())
+			closeTestStore(t, s)
+		}
+		names, err := d.fsys.List(dir)
+		must(t, err)
+		spoiled := 0
+		for _, name := range names {
+			entryBytes := map[string]int{indexSuffix: offsetEntryBytes, timeIndexSuffix: timeEntryBytes}[filepath.Ext(name)]
+			if entryBytes == 0 {
+				continue
+			}
+			path := filepath.Join(dir, name)
+			data, err := vfs.ReadFile(d.fsys, path, 1<<20)
+			must(t, err)
+			for at := 0; at+entryBytes <= len(data); at += entryBytes {
+				for _, field := range []int{at + entryBytes - 5, at + entryBytes - 1} { // the last bytes of both
+					spoiled++
+					d := &damagedLog{fsys: d.fsys.CrashClone(0, vfs.CrashKillProcess), cfg: d.cfg, batches: d.batches}
+					corrupt(t, d.fsys, path, int64(field))
+					s, l := d.open(t)
+					must(t, l.load2())
+					if got := readAll(t, l, 0, ReadOptions{}); !bytes.Equal(got, bytes.Join(d.batches, nil)) {
+						t.Fatalf("clean stop %t, %s, byte %d: %d bytes of the log are read", clean, name, field, len(got))
+					}
+					s.crash()
+				}
+			}
+		}
+		if spoiled < 20 {
+			t.Fatalf("only %d entries spoiled", spoiled)
+		}
+	}
+}
+
 // TestDamagedHeaderIsFoundByReads: a batch header in a sealed segment that rots while the log is open.
 func TestDamagedHeaderIsFoundByReads(t *testing.T) {
 	d := newDamagedLog(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +39,9 @@ func awaitSpare(t *testing.T, l *Log, want spareState) {
 // name is then as durable as any, and goes with a clean stop.
 func TestNextSegmentIsPreallocated(t *testing.T) {
 	fsys := vfs.NewMem(vfs.MemOptions{})
-	s := openTestStore(t, testStoreOptions(fsys))
+	// Without producer snapshots nobody but the segment's own first fsync makes its name durable.
+	noSnapshots := vfs.Rule{Ops: vfs.OpCreate, Path: snapshotSuffix, Err: syscall.ENOSPC}
+	s := openTestStore(t, testStoreOptions(vfs.NewErrorFS(fsys, vfs.ErrorFSOptions{Rules: []vfs.Rule{noSnapshots}})))
 	l := createTestLog(t, s, testTP, LogConfig{SegmentBytes: 4096, Preallocate: true})
 	var want []byte
 	add := func() {

@@ -30,12 +30,15 @@ func newRig(t *testing.T, opts Options) *rig {
 	return r
 }
 
-// gate makes each fsync wait until release is called, once per fsync; entered reports them.
+// gate makes each fsync wait until release is called, once per fsync; entered reports them. It opens when the test ends, failed or not.
 func (r *rig) gate() (entered chan string, release chan struct{}) {
 	entered, release = make(chan string, 1000), make(chan struct{})
 	r.fs.Add(vfs.Rule{Ops: vfs.OpSync, Hook: func(_ vfs.Op, name string) {
 		entered <- name
-		<-release
+		select {
+		case <-release:
+		case <-r.t.Context().Done():
+		}
 	}})
 	return entered, release
 }
