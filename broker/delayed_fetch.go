@@ -171,6 +171,9 @@ func (op *fetchOp) read(p *fetchPartition, res *fetchResult) {
 		res.code = protocol.ErrOffsetOutOfRange
 		return
 	case p.offset >= op.bound(&res.offsets):
+		if err := log.Err(); p.offset >= res.offsets.LogEnd && errors.Is(err, engine.ErrCorrupt) {
+			res.code = protocol.ErrKafkaStorageError // records follow that are damaged: this is not the end
+		}
 		return
 	}
 	budget := min(op.maxBytes-op.bytes, int64(max(p.maxBytes, 0)))

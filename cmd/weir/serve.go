@@ -78,6 +78,11 @@ func (f *serveFlags) values(environ []string) (map[string]string, error) {
 		}
 		values[key] = value
 	}
+	for _, dir := range f.dataDirs {
+		if strings.Contains(dir, ",") {
+			return nil, usageError("--data-dir %q: must not have a comma, which separates directories in log.dirs", dir)
+		}
+	}
 	if len(f.dataDirs) > 0 {
 		values["log.dirs"] = strings.Join(f.dataDirs, ",")
 	}

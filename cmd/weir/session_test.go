@@ -99,6 +99,7 @@ func TestWrongUsageExitsWithTwo(t *testing.T) {
 	f("num.partitions=\"0\"", "serve", "--set", "num.partitions=0")
 	f("from 1 to", "serve", "--set", "num.partitions=0")
 	f("KEY=VALUE", "serve", "--set", "num.partitions")
+	f("must not have a comma", "serve", "--data-dir", filepath.Join(t.TempDir(), "a,b"))
 	f("file:2", "serve", "--config", writeFile(t, "a=1\n=2\n"))
 	f("no such file", "serve", "--config", "/no/such/file")
 	f("exclude each other", "consume", "x", "--offset", "1", "--from-beginning")
