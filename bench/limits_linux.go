@@ -210,12 +210,6 @@ func (l *limitProbe) rewrite(_ context.Context, dir string) error {
 // WriteLimits prints the floors and the bounds that follow from them.
 func WriteLimits(w io.Writer, l *Limits) {
 	gb := func(v float64) string { return fmt.Sprintf("%.2f GB/s", v/1e9) }
-	with := func(congestion string) string {
-		if congestion == "" {
-			return ""
-		}
-		return " (" + congestion + ")"
-	}
 	rows := [][]string{{"floor", "rate", "CPU s/GB"},
 		{"memory, first touch", gb(l.MemoryTouch), ""}, {"memory copy", gb(l.Copy), fmt.Sprintf("%.3f", 1e9/l.Copy)},
 		{"crc32c", gb(l.CRC), fmt.Sprintf("%.3f", l.crcCost())},

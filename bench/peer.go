@@ -52,7 +52,8 @@ func NewPeer(ctx context.Context, name string, files fs.FS, log io.Writer) (Targ
 	if err != nil {
 		return nil, err
 	}
-	return &ProcessTarget{Label: "kafka", Fixed: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), ReadyTimeout: 2 * time.Minute,
+	return &ProcessTarget{Label: "kafka", Software: "Apache Kafka " + peerKafkaVersion,
+		Fixed: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), ReadyTimeout: 2 * time.Minute,
 		Command: func(dir string) []string {
 			// The script keeps data under DIR/data and takes the jars from DIR/libs.
 			_ = os.Symlink(filepath.Join(home, "libs"), filepath.Join(dir, "libs")) // the broker says so when it is missing

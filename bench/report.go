@@ -29,6 +29,10 @@ type report struct {
 	Heat        []*heatMap
 	Forest      []forestRow
 	ForestWidth float64
+	Limits      []limitRow
+	LimitHead   []string
+	LimitSays   string
+	LimitsOpen  bool
 	Reasons     []string
 	InForce     []reportForce
 	Env         [][2]string
@@ -92,6 +96,8 @@ func newReport(r *Results) *report {
 	rep.addSync()
 	rep.addHeat()
 	rep.addBars()
+	rep.addThroughput()
+	rep.addLimits()
 	rep.addSeconds()
 	rep.addForest()
 	for _, t := range r.Targets {
@@ -169,26 +175,6 @@ func labelWithout(p *PointResult, name string) string {
 		}
 	}
 	return strings.Join(parts, " ")
-}
-
-// latencyBounds are the floors below which no response time can lie.
-func (rep *report) latencyBounds(points []*PointResult) []bound {
-	b := rep.R.bounds()
-	if b == nil {
-		return nil
-	}
-	durable, answered := true, true
-	for _, p := range points {
-		answered = answered && p.Spec["acks"] != "0"
-		durable = durable && p.Spec["fsync"] == "commit"
-	}
-	switch {
-	case !answered: // nothing comes back
-		return nil
-	case durable:
-		return []bound{{Name: "floor: one fdatasync and a round trip", y: b.Durable}}
-	}
-	return []bound{{Name: "floor: loopback round trip", y: b.Answer}}
 }
 
 // curvesMax is the largest number of lines in one chart.
@@ -325,11 +311,8 @@ func newHeatCell(s *Summary, low, high float64) heatCell {
 	if s == nil || s.Response == nil {
 		return heatCell{Empty: true, Text: "-"}
 	}
-	c := heatCell{Text: micros(s.Response.P99), Sub: "p50 " + micros(s.Response.P50), Heat: heatLevel(s.Response.P99, low, high)}
-	if s.ValidRuns == 0 {
-		c.Sub += ", INVALID"
-	}
-	return c
+	return heatCell{Text: micros(s.Response.P99), Sub: "p50 " + micros(s.Response.P50), Invalid: s.ValidRuns == 0,
+		Heat: heatLevel(s.Response.P99, low, high)}
 }
 
 func paramOf(p *PointResult, name string) string {
@@ -341,7 +324,10 @@ func paramOf(p *PointResult, name string) string {
 	return ""
 }
 
-// addBars draws CPU per GB, memory and, where it was measured, throughput with its bound.
+// barsMax is the largest number of bars in one chart.
+const barsMax = 40
+
+// addBars draws CPU per GB and memory.
 func (rep *report) addBars() {
 	kinds := []struct {
 		id, title, desc string
@@ -352,31 +338,18 @@ func (rep *report) addBars() {
 			func(v float64) string { return fmt.Sprintf("%.*f s", precision(v), v) }},
 		{"rss", "Broker memory (resident, peak)", "Lower is better.", func(s *Summary) float64 { return float64(s.RSSBytes) },
 			func(v float64) string { return sizeText(int64(v)) }},
-		{"throughput", "Throughput of values, in and out", "Higher is better where the load was not fixed.",
-			func(s *Summary) float64 { return s.ValueBytes + s.ReadBytes }, func(v float64) string { return mb(v) + " MB/s" }},
 	}
 	for _, k := range kinds {
 		c := &barChart{ID: k.id, Title: k.title, Desc: k.desc}
 		for _, p := range rep.R.Points {
 			for _, s := range p.Summary {
-				if v := k.get(s); v > 0 && len(c.Bars) < 40 {
+				if v := k.get(s); v > 0 && len(c.Bars) < barsMax {
 					c.Bars = append(c.Bars, bar{Label: seriesName(rep.R, p, s), Class: rep.class(s.Target), value: v, Text: k.text(v)})
 				}
 			}
 		}
-		if b := rep.R.bounds(); b != nil && k.id == "throughput" && len(c.Bars) > 0 {
-			c.Bars = append(c.Bars, bar{Label: "bound: produce on this host", Class: 6, value: b.Produce, Text: k.text(b.Produce)},
-				bar{Label: "bound: fetch on this host", Class: 6, value: b.Fetch, Text: k.text(b.Fetch)})
-		}
-		if (k.id != "throughput" || rep.unfixed()) && c.layout() {
+		if c.layout() {
 			rep.Bars = append(rep.Bars, c)
 		}
 	}
-}
-
-// unfixed reports whether the load of any point was not fixed by a schedule, so that throughput is a result.
-func (rep *report) unfixed() bool {
-	return slices.ContainsFunc(rep.R.Points, func(p *PointResult) bool {
-		return p.Spec["rate"] == "max" || p.Spec["rate"] == "search" || p.Spec["connections"] == "0"
-	})
 }

@@ -78,7 +78,7 @@ func (rep *report) addEnvironment() {
 			rep.Env = append(rep.Env, [2]string{name, v})
 		}
 	}
-	add("weir", "%s %s", rep.R.Version, rep.R.Commit)
+	add("weir", "%s, commit %s", rep.R.Version, map[bool]string{true: "unknown", false: rep.R.Commit}[rep.R.Commit == ""])
 	add("Go", "%s", e.GoVersion)
 	add("kernel", "%s", e.Kernel)
 	add("processor", "%d x %s", e.CPUs, e.CPU)
@@ -90,23 +90,59 @@ func (rep *report) addEnvironment() {
 	}
 	add("huge pages", "%s", e.THP)
 	add("dirty ratio, background / all", "%s", e.DirtyRatio)
-	add("TCP congestion control", "%s (host default)", e.CongestionControl)
+	add("TCP congestion control", "%s (host default)%s", e.CongestionControl, rep.congestion())
 	add("open files", "%d (at most %d)", e.OpenFiles, e.OpenFilesMax)
 	add("clock", "%s", e.ClockSource)
 	if s := e.Sync; s != nil {
 		add("fdatasync, bare", "p50 %s, p99 %s, max %s over %d. %s", micros(s.P50), micros(s.P99), micros(s.Max), s.Count, s.Note)
 	}
 	if l := rep.R.Limits; l != nil {
-		add("loopback", "%.1f GB/s, %.2f CPU s/GB on both sides; round trip %s", l.LoopbackRate/1e9, l.LoopbackCost, micros(l.RoundTrip))
+		add("loopback", "%.1f GB/s, %.2f CPU s/GB on both sides%s; round trip %s", l.LoopbackRate/1e9, l.LoopbackCost,
+			with(l.LoopbackCongestion), micros(l.RoundTrip))
 		add("page cache write", "%.1f GB/s, %.2f CPU s/GB", l.WriteRate/1e9, l.WriteCost)
-		add("sendfile", "%.1f GB/s, %.2f CPU s/GB on both sides", l.SendfileRate/1e9, l.SendfileCost)
+		add("sendfile", "%.1f GB/s, %.2f CPU s/GB on both sides%s", l.SendfileRate/1e9, l.SendfileCost, with(l.SendfileCongestion))
 		add("crc32c", "%.1f GB/s", l.CRC/1e9)
+		if l.SyncRewrite > 0 {
+			add("fdatasync, no new block", "p50 %s", micros(l.SyncRewrite))
+		}
+	}
+	if b := rep.R.bounds(); b != nil {
+		add("physical bounds", "produce %s MB/s, fetch %s MB/s on the wire; durable answer %s, any answer %s", mb(b.Produce), mb(b.Fetch),
+			micros(b.Durable), micros(b.Answer))
 	}
 	for _, t := range rep.R.Targets {
-		add("target "+t.Name, "%s, answered after %.2f s, data on %s", map[bool]string{true: "on this host", false: "remote"}[t.Local],
+		software := t.Software
+		if software == "" {
+			software = "version unknown"
+		}
+		add("target "+t.Name, "%s, %s, answered after %.2f s, data on %s", software, map[bool]string{true: "on this host", false: "remote"}[t.Local],
 			t.StartSeconds, map[bool]string{true: "?", false: t.FileSystem}[t.FileSystem == ""])
 	}
 	rep.addWorkload()
+}
+
+// congestion names what the generator's sockets used, where it is known.
+func (rep *report) congestion() string {
+	var names []string
+	for _, p := range rep.R.Points {
+		for _, run := range p.Runs {
+			if run.Congestion != "" && !slices.Contains(names, run.Congestion) {
+				names = append(names, run.Congestion)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "; the generator's sockets: " + strings.Join(names, ", ")
+}
+
+// with puts what a floor was reached with into brackets.
+func with(congestion string) string {
+	if congestion == "" {
+		return ""
+	}
+	return " (" + congestion + ")"
 }
 
 // addWorkload lists the fields that have one value at every point.

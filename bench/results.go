@@ -47,10 +47,10 @@ type ProfileInfo struct {
 // TargetInfo describes a target.
 type TargetInfo struct {
 	Name         string  `json:"name"`
-	Local        bool    `json:"local"` // its processes run on this host
+	Software     string  `json:"software,omitempty"` // what it is, with its version, when that is known
+	Local        bool    `json:"local"`              // its processes run on this host
 	StartSeconds float64 `json:"start_s"`
 	FileSystem   string  `json:"file_system,omitempty"`
-	Command      string  `json:"command,omitempty"`
 }
 
 // PointResult is one combination of the varied fields, with all its runs.
@@ -103,6 +103,9 @@ func newResults(o *SeriesOptions) *Results {
 
 func (r *Results) addTarget(t Target, start time.Duration) {
 	info := TargetInfo{Name: t.Name(), Local: len(t.PIDs()) > 0, StartSeconds: start.Seconds()}
+	if v, ok := t.(interface{ Version() string }); ok {
+		info.Software = v.Version()
+	}
 	if dir := t.DataDir(); dir != "" {
 		info.FileSystem = describeMount(dir)
 		if r.Environment.Sync == nil {

@@ -31,8 +31,9 @@ type lineSeries struct {
 
 // xyText is a position in the drawing with a text.
 type xyText struct {
-	X, Y float64
-	Text string
+	X, Y   float64
+	Text   string
+	Anchor string // of marks on the x axis
 }
 
 // bound is a horizontal line of a physical limit.
@@ -124,7 +125,7 @@ func (c *lineChart) draw(xs, ys scale) {
 			}
 			fmt.Fprintf(&b, "%s%.1f %.1f", cmd, xs.at(p.x), ys.at(p.y))
 			if l.Dots {
-				l.Marks = append(l.Marks, xyText{xs.at(p.x), ys.at(p.y), c.xText(p.x) + ": " + c.yText(p.y)})
+				l.Marks = append(l.Marks, xyText{X: xs.at(p.x), Y: ys.at(p.y), Text: c.xText(p.x) + ": " + c.yText(p.y)})
 			}
 		}
 		l.Path = b.String()
@@ -140,10 +141,14 @@ func (c *lineChart) draw(xs, ys scale) {
 		if v > xs.max*1.0001 {
 			continue
 		}
-		c.XMarks = append(c.XMarks, xyText{xs.at(v), c.Bottom, c.xText(v)})
+		m := xyText{X: xs.at(v), Y: c.Bottom, Text: c.xText(v), Anchor: "middle"}
+		if m.X > c.Right-20 { // or it would be cut off
+			m.Anchor = "end"
+		}
+		c.XMarks = append(c.XMarks, m)
 	}
 	for _, v := range niceTicks(ys.min, ys.max, c.LogY) {
-		c.YMarks = append(c.YMarks, xyText{c.Left, ys.at(v), c.yText(v)})
+		c.YMarks = append(c.YMarks, xyText{X: c.Left, Y: ys.at(v), Text: c.yText(v)})
 	}
 }
 
@@ -178,9 +183,14 @@ type bar struct {
 	Label string
 	Class int
 	value float64
+	bound float64 // drawn as a tick when it is within boundSpan of the longest bar; 0 for none
 	Text  string
 	Y, W  float64 // set by layout
+	Tick  float64 // 0: none
 }
+
+// boundSpan is how many times the longest bar a bound may be and still be drawn: beyond it the bars could not be told apart.
+const boundSpan = 4
 
 // barChart is a chart of horizontal bars.
 type barChart struct {
@@ -200,9 +210,19 @@ func (c *barChart) layout() bool {
 		return false
 	}
 	c.W, c.Left, c.Row = chartWidth, 4, 34
+	shown, room := peak, 110.0 // room is for the texts
+	for _, b := range c.Bars {
+		if b.bound > 0 && b.bound < boundSpan*peak {
+			shown = math.Max(shown, b.bound)
+		}
+		room = math.Max(room, 7*float64(len(b.Text)))
+	}
 	for i := range c.Bars {
-		c.Bars[i].Y = float64(i)*c.Row + 18
-		c.Bars[i].W = math.Max(1, c.Bars[i].value/peak*(c.W-110))
+		b := &c.Bars[i]
+		b.Y, b.W = float64(i)*c.Row+18, math.Max(1, b.value/shown*(c.W-room))
+		if b.bound > 0 && b.bound <= shown {
+			b.Tick = c.Left + b.bound/shown*(c.W-room)
+		}
 	}
 	c.H = float64(len(c.Bars))*c.Row + 6
 	return true
@@ -214,6 +234,8 @@ type heatCell struct {
 	Sub   string
 	Heat  int // 0 (lowest) to 6, the style sheet's class
 	Empty bool
+	// Invalid marks a cell without a valid run.
+	Invalid bool
 }
 
 // heatMap is a matrix of a value over two fields.

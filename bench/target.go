@@ -102,6 +102,8 @@ func (t *AddressTarget) Stop() error { return nil }
 type ProcessTarget struct {
 	// Label is the target's name.
 	Label string
+	// Software says what it is, with its version. Default: "", unknown.
+	Software string
 	// Command builds the argument vector for a fresh directory.
 	Command func(dir string) []string
 	// Fixed is the address that the command listens on; "" takes it from the line that says ready.
@@ -122,6 +124,9 @@ type ProcessTarget struct {
 
 // Name is the label.
 func (p *ProcessTarget) Name() string { return p.Label }
+
+// Version is Software.
+func (p *ProcessTarget) Version() string { return p.Software }
 
 // Addr is the address in the ready line.
 func (p *ProcessTarget) Addr() string { return p.addr }

@@ -61,6 +61,8 @@ func (res *RunResult) judgeGenerator(spec *Spec) {
 	if res.generatorBound() {
 		res.invalid("generator-bound: it used %.2f cores, over %.0f %% of the %.0f that are its share, and more than the target",
 			res.Generator.Cores, 100*selfCoresShare, res.generatorShare())
+	} else if res.Limit == limitGenerator {
+		res.invalid("generator-bound: the cores were used up, and it had %.2f of them, more than the target", res.Generator.Cores)
 	}
 	if p := res.Response; p != nil && res.Generator.GCMaxUS > lagFloorUS && res.Generator.GCMaxUS > gcShareMax*p.P99 {
 		res.invalid("generator-bound: a collector pause of %.0f us, over %.0f %% of the response time's p99 of %.0f us",

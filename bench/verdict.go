@@ -11,29 +11,23 @@ func verdict(r *Results) string {
 	if r.Faults > 0 {
 		return fmt.Sprintf("FAILED: %d records were lost, duplicated, reordered or corrupt; no other number matters.", r.Faults)
 	}
-	invalid, total := 0, 0
-	for _, p := range r.Points {
-		for _, run := range p.Runs {
-			total++
-			if !run.Valid {
-				invalid++
-			}
-		}
-	}
-	if total == 0 {
+	total, valid, reason := r.CountValid()
+	switch {
+	case total == 0:
 		return "Nothing was measured."
+	case valid == 0:
+		return fmt.Sprintf("No result: all %d runs are INVALID, most often because of this: %s.", total, reason)
 	}
-	tail := ""
-	if invalid > 0 {
-		tail = fmt.Sprintf(" %d of %d runs are INVALID; their reasons are listed.", invalid, total)
-	}
+	says := verdictSingle(r)
 	if len(r.Targets) > 1 {
-		return verdictCompared(r) + tail
+		says = verdictCompared(r)
+	} else if s := verdictFsync(r); s != "" {
+		says = s
 	}
-	if s := verdictFsync(r); s != "" {
-		return s + tail
+	if valid < total {
+		says = strings.TrimSuffix(says, ".") + fmt.Sprintf("; %d of %d runs are INVALID and left out.", total-valid, total)
 	}
-	return verdictSingle(r) + tail
+	return says
 }
 
 // verdictCompared counts wins and losses per metric over the points.

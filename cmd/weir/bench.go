@@ -189,7 +189,8 @@ func (f *benchFlags) embedded(name string) bench.Target {
 	if name == "" {
 		name = "weir"
 	}
-	return &bench.ProcessTarget{Label: name, Parent: f.dataDir, Command: func(dir string) []string {
+	return &bench.ProcessTarget{Label: name, Parent: f.dataDir,
+		Software: strings.TrimSpace("weir " + version + " " + vcsCommit()), Command: func(dir string) []string {
 		exe, err := os.Executable()
 		if err != nil {
 			exe = "/proc/self/exe"
