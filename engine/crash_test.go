@@ -152,7 +152,8 @@ func TestCrashPoints(t *testing.T) {
 	}
 }
 
-// TestRecoveryCrashes crashes the recovery itself before each of its operations; what is recovered then must be as good.
+// TestRecoveryCrashes crashes the recovery itself before each of its operations, and the recovery of what one of these crashes left, and
+// so on; what is recovered then must be as good.
 func TestRecoveryCrashes(t *testing.T) {
 	seed := testkit.Seed(t, uint64(time.Now().UnixNano()))
 	rng := testkit.Rand(seed)
@@ -164,14 +165,21 @@ func TestRecoveryCrashes(t *testing.T) {
 		must(t, r.run(20))
 		for range 10 {
 			j := jobs[rng.IntN(len(jobs))]
-			must(t, crashRecovery(&j, rng.Uint64()))
+			disk := j.clone.CrashClone(0, vfs.CrashKillProcess)
+			disk.SetCapacity(0)
+			for depth := 1; disk != nil && depth <= 3; depth++ {
+				var err error
+				if disk, err = crashRecovery(&j, disk, rng.Uint64()); err != nil {
+					t.Fatalf("recovery %d in a row: %v", depth, err)
+				}
+			}
 		}
 	}
 }
 
-func crashRecovery(j *crashJob, seed uint64) error {
-	disk := j.clone.CrashClone(0, vfs.CrashKillProcess)
-	disk.SetCapacity(0)
+// crashRecovery recovers a disk, crashes that before each operation, and recovers what is left then. It returns one of the disks that
+// these crashes leave, nil when there is none.
+func crashRecovery(j *crashJob, disk *vfs.Mem, seed uint64) (next *vfs.Mem, err error) {
 	rng := testkit.Rand(seed)
 	var again []*vfs.Mem
 	var mu sync.Mutex
@@ -183,17 +191,20 @@ func crashRecovery(j *crashJob, seed uint64) error {
 	fsys := vfs.NewErrorFS(disk, vfs.ErrorFSOptions{Rules: []vfs.Rule{{Ops: vfs.OpMutating, Hook: hook}}})
 	s, err := OpenStore(crashStoreOptions(fsys, j.run, j.dirs))
 	if err != nil {
-		return j.failed(err)
+		return nil, j.failed(err)
 	}
 	s.crash()
+	if len(again) > 0 {
+		next = again[rng.IntN(len(again))].CrashClone(0, vfs.CrashKillProcess)
+	}
 	want := j.want
 	want.killed = false // a power cut took the page cache this time
 	for i, clone := range again {
 		if _, err := verifyRecovered(clone, j.run, j.dirs, want, true); err != nil {
-			return j.failed(fmt.Errorf("recovery crashed before its operation %d of %d: %w", i, len(again), err))
+			return nil, j.failed(fmt.Errorf("recovery crashed before its operation %d of %d: %w", i, len(again), err))
 		}
 	}
-	return nil
+	return next, nil
 }
 
 // TestKilledScripts runs the scripts on the real file system; a crash is a store that is abandoned, with the page cache as it is.
