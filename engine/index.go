@@ -24,8 +24,9 @@ const (
 	timeIndexSuffix      = ".timeindex"
 	offsetEntryBytes     = 8
 	timeEntryBytes       = 12
-	indexTailEntries     = 1024 // entries kept in memory before they are written; 4 MiB of log at the default interval
-	indexSearchPageBytes = 4096 // once a search is down to this much, it is read at once
+	indexTailEntries     = 1024    // entries kept in memory before they are written; 4 MiB of log at the default interval
+	indexTailLogBytes    = 4 << 20 // bytes of log whose entries are kept in memory only, where batches are larger: a kill has them scanned again
+	indexSearchPageBytes = 4096    // once a search is down to this much, it is read at once
 )
 
 // errBadIndex says that an index file cannot be used; the log is not touched by it.
@@ -38,6 +39,7 @@ type index struct {
 	entryLen int
 	keyLen   int  // the entry's first bytes, by which it is sorted
 	fresh    bool // the file does not exist yet, or belongs to an older segment: the first write creates it
+	held     bool // entries stay in memory: the file may belong to another segment by now
 	view     atomic.Pointer[indexView]
 }
 
@@ -108,6 +110,9 @@ func (x *index) append(entry []byte) {
 
 // flush writes the tail to the file; after an error it stays in memory and the next flush tries again.
 func (x *index) flush() error {
+	if x.held {
+		return nil
+	}
 	v := x.view.Load()
 	if x.fresh {
 		// Not before there is something to write: a new partition costs one file, not three.

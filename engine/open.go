@@ -478,8 +478,7 @@ func (l *Log) flushForClose() error {
 	seg := l.active()
 	if seg != nil && !seg.sealed.Load() {
 		seg.noteTime()
-		_ = seg.offsets.Load().flush()
-		_ = seg.times.Load().flush()
+		seg.flushIndexes()
 	}
 	changed := l.counters.appendedBytes.Load() > 0
 	snapshot := l.mu.producers.prepareSnapshot(l.off.load().LogEnd)

@@ -303,7 +303,7 @@ func (l *Log) openIndexesBelow(s *segment, point int64) (pos, next int64, err er
 // forgetIndexes starts over: the scan will fill the indexes from the first batch on.
 func (s *segment) forgetIndexes() {
 	s.resetIndexes()
-	s.sinceEntry, s.lastEntryPos, s.lastTimeEntry = 0, 0, noTimestamp
+	s.sinceEntry, s.lastEntryPos, s.flushedPos, s.lastTimeEntry = 0, 0, 0, noTimestamp
 	s.maxTimestamp.Store(noTimestamp)
 	s.maxTimestampOffset.Store(s.base)
 }
@@ -336,7 +336,7 @@ func (s *segment) keepIndexesTo(offsets, times *index, e offsetEntry, n int) err
 	}
 	s.maxTimestamp.Store(last.timestamp)
 	s.maxTimestampOffset.Store(s.base + int64(last.rel))
-	s.sinceEntry, s.lastEntryPos, s.lastTimeEntry = 0, e.pos, last.timestamp
+	s.sinceEntry, s.lastEntryPos, s.flushedPos, s.lastTimeEntry = 0, e.pos, e.pos, last.timestamp
 	return nil
 }
 

@@ -55,9 +55,11 @@ type segment struct {
 	// firstTimestamp is the first batch's max timestamp, noTimestamp until known.
 	firstTimestamp atomic.Int64
 
-	// Guarded by the log's lock: bytes since the last index entry and its position, the newest time entry, when the file was created (ms).
+	// Guarded by the log's lock: bytes since the last index entry and its position, the position up to which entries were written to their
+	// files, the newest time entry, when the file was created (ms).
 	sinceEntry    int64
 	lastEntryPos  int64
+	flushedPos    int64
 	lastTimeEntry int64
 	createdMs     int64
 
@@ -106,6 +108,10 @@ func (s *segment) note(b record.Batch, pos int64) {
 		s.offsets.Load().append(raw[:])
 		s.noteTime()
 		s.sinceEntry, s.lastEntryPos = 0, pos
+		if ahead := pos - s.flushedPos; ahead >= indexTailLogBytes || ahead < 0 {
+			s.flushIndexes()
+			s.flushedPos = pos
+		}
 	}
 	s.sinceEntry += int64(b.Size())
 }
@@ -125,7 +131,11 @@ func (s *segment) seal() {
 	s.noteTime()
 	s.timesKnown.Store(true)
 	s.sealed.Store(true)
-	// What cannot be written now stays in memory, and is rebuilt from the log after a restart.
+	s.flushIndexes()
+}
+
+// flushIndexes writes the indexes out. What cannot be written now stays in memory, and is rebuilt from the log after a restart.
+func (s *segment) flushIndexes() {
 	_ = s.offsets.Load().flush()
 	_ = s.times.Load().flush()
 }
@@ -200,6 +210,7 @@ func (s *segment) rebuild(bad *index) error {
 func (s *segment) rebuildLocked() error {
 	t := newSegment(s.dir, s.base, s.size.Load(), s.interval)
 	t.resetIndexes()
+	t.offsets.Load().held, t.times.Load().held = true, true
 	c := newCursor(s.file, s.path(), 0, s.size.Load(), s.base)
 	defer c.release()
 	for c.advance() {
@@ -212,6 +223,7 @@ func (s *segment) rebuildLocked() error {
 		// The files of these names belong to what replaced this segment.
 		t.noteTime()
 	} else {
+		t.offsets.Load().held, t.times.Load().held = false, false
 		t.seal()
 	}
 	s.adoptIndexes(t)
