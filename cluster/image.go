@@ -72,7 +72,7 @@ type Configs struct {
 type RemovedTopic struct {
 	Name           string
 	ID             TopicID
-	PartitionCount int32
+	PartitionCount int32 // partitions 0 to PartitionCount-1 may have files
 }
 
 func newImage() *Image {

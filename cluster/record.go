@@ -26,15 +26,15 @@ type ClusterRecord struct{ ID string }
 type TopicRecord struct {
 	Name        string
 	ID          TopicID
-	Assignments [][]int32
-	Configs     map[string]string
+	Assignments [][]int32         // node ids by partition number
+	Configs     map[string]string // nil when nothing is set
 }
 
 // PartitionsRecord adds partitions to a topic, which must then have Total. Assignments holds the replicas of each added one.
 type PartitionsRecord struct {
 	Topic       TopicID
-	Total       int32
-	Assignments [][]int32
+	Total       int32     // partitions in all, afterwards
+	Assignments [][]int32 // node ids, by partition number from the old total on
 }
 
 // RemoveTopicRecord deletes a topic; its id moves to Image.Removed.
@@ -46,14 +46,14 @@ type ForgetTopicRecord struct{ Topic TopicID }
 // ConfigsRecord replaces the dynamic configuration of a resource, when it still has the expected version.
 type ConfigsRecord struct {
 	Resource Resource
-	Version  uint64
-	Configs  map[string]string
+	Version  uint64            // of the Configs that the change was made from
+	Configs  map[string]string // all that is set afterwards
 }
 
 // ProducerIDsRecord gives the next Count producer ids to the broker whose id is Node.
 type ProducerIDsRecord struct {
-	Node  int32
-	Count int32
+	Node  int32 // node id
+	Count int32 // ids in the block
 }
 
 func (*ClusterRecord) kind() recordKind     { return kindCluster }

@@ -65,8 +65,8 @@ type Response struct {
 
 // Part is a piece of a response: Bytes first, then File if its Len is positive.
 type Part struct {
-	Bytes []byte
-	File  FileRange
+	Bytes []byte    // may be empty
+	File  FileRange // the zero value for none
 }
 
 // FileRange is a range of an open file that is sent by sendfile. The file must stay open until the response is released.

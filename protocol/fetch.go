@@ -35,9 +35,9 @@ type FetchRequest struct {
 	IsolationLevel int8
 	// SessionID and SessionEpoch belong to incremental fetches (KIP-227): 0 and -1 for a full fetch without session.
 	SessionID, SessionEpoch int32
-	Topics                  []FetchTopic
-	Forgotten               []ForgottenTopic
-	RackID                  string
+	Topics                  []FetchTopic     // what is new or changed in the session, or all without one
+	Forgotten               []ForgottenTopic // what leaves the session, from version 7 on
+	RackID                  string           // the consumer's rack, from version 11 on; empty for none
 
 	// partitions and forgotten back the slices of what Decode made.
 	partitions []FetchPartition
@@ -53,22 +53,22 @@ type FetchTopic struct {
 
 // FetchPartition is what is wanted of one partition. Fields that the request lacks hold -1, HighWatermark MaxInt64.
 type FetchPartition struct {
-	Partition          int32
-	CurrentLeaderEpoch int32
-	FetchOffset        int64
-	LastFetchedEpoch   int32
-	LogStartOffset     int64
+	Partition          int32 // its number in the topic, from 0
+	CurrentLeaderEpoch int32 // the leader epoch that the client knows, from version 9 on
+	FetchOffset        int64 // the first offset wanted
+	LastFetchedEpoch   int32 // the leader epoch of the follower's last record, from version 12 on
+	LogStartOffset     int64 // the follower's first offset, from version 5 on
 	// MaxBytes bounds the partition's records softly: a first batch is returned whole.
 	MaxBytes           int32
-	ReplicaDirectoryID [16]byte
-	HighWatermark      int64
+	ReplicaDirectoryID [16]byte // the follower's log directory, from version 17 on
+	HighWatermark      int64    // the follower's, from version 18 on
 }
 
 // ForgottenTopic names partitions to drop from the session.
 type ForgottenTopic struct {
-	Name       string
-	ID         [16]byte
-	Partitions []int32
+	Name       string   // up to version 12
+	ID         [16]byte // from version 13 on
+	Partitions []int32  // their numbers
 }
 
 // NewFetchPartition returns what a consumer asks of a partition: no epochs, no replica fields.

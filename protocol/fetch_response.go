@@ -2,10 +2,11 @@ package protocol
 
 // FetchResponse is a Fetch response, versions 4 to 18. One value is used again and again.
 type FetchResponse struct {
+	// ThrottleMs is how long the client is asked to pause, in ms.
 	ThrottleMs int32
 	// Error and SessionID are sent from version 7 on.
 	Error     ErrorCode
-	SessionID int32
+	SessionID int32 // 0 for no session
 	Topics    []FetchTopicResponse
 	// NodeEndpoints (from version 16) tells clients where the leaders named in partitions are.
 	NodeEndpoints []NodeEndpoint
@@ -24,8 +25,8 @@ type FetchTopicResponse struct {
 
 // FetchPartitionResponse is the answer for one partition.
 type FetchPartitionResponse struct {
-	Partition int32
-	Error     ErrorCode
+	Partition int32     // its number in the topic, from 0
+	Error     ErrorCode // ErrNone when all is well
 	// HighWatermark, LastStable and LogStart are offsets, -1 when unknown; LogStart is sent from version 5 on.
 	HighWatermark, LastStable, LogStart int64
 	// Aborted must be sorted by FirstOffset; nil is sent as null.
@@ -51,7 +52,7 @@ type FetchPartitionResponse struct {
 // AbortedTransaction names a producer and where its aborted transaction starts.
 type AbortedTransaction struct {
 	ProducerID  int64
-	FirstOffset int64
+	FirstOffset int64 // of its first record in this partition
 }
 
 // AppendFrame appends the response frame without the records, its length counting them, and appends to cuts the

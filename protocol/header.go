@@ -11,8 +11,8 @@ const FrameLengthBytes = 4
 
 // Header is a parsed request header.
 type Header struct {
-	Key, Version  int16
-	CorrelationID int32
+	Key, Version  int16 // as sent: any value
+	CorrelationID int32 // comes back in the response
 	// ClientID is empty when null. It shares the frame's bytes: strings.Clone it to keep it.
 	ClientID string
 	// Body is the rest of the frame, the request proper.

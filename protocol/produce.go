@@ -35,7 +35,7 @@ type ProduceTopic struct {
 
 // ProducePartition is one partition's records.
 type ProducePartition struct {
-	Partition int32
+	Partition int32 // its number in the topic, from 0
 	// Records are batches, one after the other, a slice of the frame; nil for null. The broker may stamp them in place.
 	Records []byte
 }

@@ -5,7 +5,7 @@ import "encoding/binary"
 // ProduceResponse is a Produce response, versions 3 to 13. One value is used again and again.
 type ProduceResponse struct {
 	Topics     []ProduceTopicResponse
-	ThrottleMs int32
+	ThrottleMs int32 // how long the client is asked to pause, in ms
 	// NodeEndpoints (from version 10) tells clients where the leaders named in partitions are.
 	NodeEndpoints []NodeEndpoint
 
@@ -23,8 +23,8 @@ type ProduceTopicResponse struct {
 
 // ProducePartitionResponse is the outcome of one partition.
 type ProducePartitionResponse struct {
-	Partition int32
-	Error     ErrorCode
+	Partition int32     // its number in the topic, from 0
+	Error     ErrorCode // ErrNone when all is well
 	// BaseOffset is the offset of the first record, -1 on an error.
 	BaseOffset int64
 	// LogAppendTimeMs is -1 unless the topic stamps log append time.

@@ -25,7 +25,7 @@ const (
 
 // VersionRange says which versions of an API are served. Min and Max are what ApiVersions advertises, inclusive.
 type VersionRange struct {
-	Key      int16
+	Key      int16 // the API, one of the Key constants
 	Min, Max int16
 	// ServedMin is the lowest version whose body is decoded. It differs from Min only for Produce: Kafka advertises 0
 	// to 2 because librdkafka infers features from them (KAFKA-18659) and answers them with UNSUPPORTED_VERSION.

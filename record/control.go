@@ -32,11 +32,11 @@ func (t ControlType) String() string {
 
 // EndTxnMarker is the content of a control batch that ends a transaction.
 type EndTxnMarker struct {
-	Commit           bool
-	ProducerID       int64
+	Commit           bool  // false: aborted
+	ProducerID       int64 // whose transaction it is
 	ProducerEpoch    int16
-	CoordinatorEpoch int32
-	TimestampMs      int64
+	CoordinatorEpoch int32 // of the transaction coordinator that wrote it
+	TimestampMs      int64 // ms since 1970
 }
 
 // The markers' versions and sizes: key int16 version, int16 type; value int16 version, int32 coordinator epoch.
