@@ -101,6 +101,15 @@ func (l *Log) TopicID() TopicID { return l.part.topicID() }
 // Dir is the partition's directory; it may not exist before the first append.
 func (l *Log) Dir() string { return l.part.path }
 
+// sharedConfig gives one copy of a configuration to the logs that get it one after the other, as the partitions of a topic do.
+func (s *Store) sharedConfig(cfg LogConfig) *LogConfig {
+	if last := s.lastConfig.Load(); last != nil && *last == cfg {
+		return last
+	}
+	s.lastConfig.Store(&cfg)
+	return &cfg
+}
+
 // Config is the configuration in force. It must not be modified.
 func (l *Log) Config() *LogConfig { return l.cfg.Load() }
 
@@ -331,7 +340,7 @@ func (l *Log) Stats() LogStats {
 
 // setConfig applies a configuration that was validated.
 func (l *Log) setConfig(cfg LogConfig) {
-	l.cfg.Store(&cfg)
+	l.cfg.Store(l.store.sharedConfig(cfg))
 	l.configured.Store(true)
 	if l.loaded.Load() && l.stream != nil {
 		l.stream.SetOptions(cfg.streamOptions())

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/internal/clock"
@@ -115,6 +116,7 @@ type Store struct {
 	dirs []*logDir
 	// failedDirs are directories that could not be opened; they have no logs.
 	failedDirs map[string]error
+	lastConfig atomic.Pointer[LogConfig] // see sharedConfig
 	// leftovers are removals that wait until the store is open.
 	leftovers []func()
 
@@ -257,7 +259,7 @@ func (s *Store) findLogs() error {
 func (s *Store) newLog(d *logDir, tp TopicPartition, cfg LogConfig) *Log {
 	l := &Log{store: s, dir: d, tp: tp, start: d.start[tp], jitter: s.float()}
 	l.part = &partitionDir{fs: s.o.FS, pool: s.pool, path: filepath.Join(d.path, tp.String())}
-	l.cfg.Store(&cfg)
+	l.cfg.Store(s.sharedConfig(cfg))
 	l.recoveryCap.Store(noCap)
 	l.restartAt.Store(-1)
 	l.checkpointed.Store(l.start.recoveryPoint)
