@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -27,74 +28,136 @@ func randomConfig(rng *rand.Rand) LogConfig {
 		FsyncIntervalBytes: []int64{1, 1 << 20}[rng.IntN(2)],
 		FileDeleteDelayMs:  -1,
 		SegmentMs:          []int64{50, 1 << 40}[rng.IntN(2)],
+		Preallocate:        rng.IntN(3) == 0,
 	}
 }
 
-// runRandomOps does the same operations, whatever the configuration, and returns what reads gave.
-func runRandomOps(t *testing.T, seed uint64, cfg LogConfig, restarts *rand.Rand) []byte {
+// anyCodec has each batch choose its codec.
+const anyCodec = -1
+
+// randomRun does operations on a log and keeps what they gave.
+type randomRun struct {
+	t    *testing.T
+	fsys *vfs.Mem
+	cfg  LogConfig
+	s    *Store
+	l    *Log
+	// raw and records are all results: of reads the bytes, and the records in them.
+	raw, records []byte
+}
+
+func (r *randomRun) observe(v int64) {
+	r.raw = binary.BigEndian.AppendUint64(r.raw, uint64(v))
+	r.records = binary.BigEndian.AppendUint64(r.records, uint64(v))
+}
+
+func (r *randomRun) open() {
+	r.s = openTestStore(r.t, testStoreOptions(r.fsys))
+	r.l = createTestLog(r.t, r.s, testTP, r.cfg)
+}
+
+// step does one operation, which depends on rng and what the log holds, not on how it is held.
+func (r *randomRun) step(rng *rand.Rand, codec int) {
+	o := r.l.Offsets()
+	switch n := rng.IntN(12); {
+	case n < 7:
+		own := rng.IntN(5)
+		if codec == anyCodec {
+			codec = own
+		}
+		b := record.NewBuilder(compression.Codec(codec))
+		for range 1 + rng.IntN(5) {
+			b.Append(int64(rng.IntN(200)), testkit.Bytes(rng, 4), make([]byte, rng.IntN(400)))
+		}
+		r.observe(mustAppend(r.t, r.l, b.Finish(nil)).BaseOffset)
+	case n == 7:
+		must(r.t, r.l.TruncateTo(o.LogStart+rng.Int64N(o.LogEnd-o.LogStart+1)))
+	case n == 8 && rng.IntN(2) == 0:
+		must(r.t, r.l.Sync())
+		start, err := r.l.DeleteRecords(o.LogStart + rng.Int64N((o.LogEnd-o.LogStart)/4+1))
+		must(r.t, err)
+		r.observe(start)
+	case n == 9:
+		at, err := r.l.OffsetForTimestamp(int64(rng.IntN(220)), ReadAll)
+		must(r.t, err)
+		r.observe(at.Offset)
+	default:
+		if o.LogEnd > o.LogStart {
+			r.fetch(o.LogStart+rng.Int64N(o.LogEnd-o.LogStart), int64(1+rng.IntN(3000)))
+		}
+	}
+}
+
+func (r *randomRun) fetch(from, bytesMax int64) {
+	data, err := tryReadAll(r.l, from, ReadOptions{Isolation: ReadAll, MaxBytes: bytesMax})
+	must(r.t, err)
+	r.raw = append(r.raw, data...)
+	_, _, batches := checkBatches(r.t, data)
+	for _, b := range batches {
+		it := b.Records(nil, 0)
+		for it.Next() {
+			rec := it.Record()
+			r.records = fmt.Appendf(r.records, "%d %d %x=%x;", it.Offset(), it.Timestamp(), rec.Key, rec.Value)
+		}
+		must(r.t, it.Err())
+	}
+}
+
+// restart ends the store, cleanly, by kill -9 or by a power cut after an fsync, and opens what that leaves.
+func (r *randomRun) restart(rng *rand.Rand) {
+	switch rng.IntN(3) {
+	case 0:
+		closeTestStore(r.t, r.s)
+	case 1:
+		r.s.crash()
+	default:
+		must(r.t, r.l.Sync())
+		r.fsys = r.fsys.CrashClone(rng.Uint64(), vfs.CrashRandom)
+		r.s.crash()
+	}
+	r.open()
+}
+
+// runRandomOps does the same operations, whatever the configuration and the codec, and returns what they gave.
+func runRandomOps(t *testing.T, seed uint64, cfg LogConfig, codec int, restarts *rand.Rand) *randomRun {
 	rng := testkit.Rand(seed)
-	fsys := vfs.NewMem(vfs.MemOptions{})
-	s := openTestStore(t, testStoreOptions(fsys))
-	l := createTestLog(t, s, testTP, cfg)
-	var out []byte
-	observe := func(v int64) { out = binary.BigEndian.AppendUint64(out, uint64(v)) }
+	r := &randomRun{t: t, fsys: vfs.NewMem(vfs.MemOptions{}), cfg: cfg}
+	r.open()
 	for range 120 {
-		o := l.Offsets()
-		switch n := rng.IntN(12); {
-		case n < 7:
-			b := record.NewBuilder(compression.Codec(rng.IntN(5)))
-			for range 1 + rng.IntN(5) {
-				b.Append(int64(rng.IntN(200)), testkit.Bytes(rng, 4), make([]byte, rng.IntN(400)))
-			}
-			observe(mustAppend(t, l, b.Finish(nil)).BaseOffset)
-		case n == 7:
-			must(t, l.TruncateTo(o.LogStart+rng.Int64N(o.LogEnd-o.LogStart+1)))
-		case n == 8 && rng.IntN(2) == 0:
-			must(t, l.Sync())
-			start, err := l.DeleteRecords(o.LogStart + rng.Int64N((o.LogEnd-o.LogStart)/4+1))
-			must(t, err)
-			observe(start)
-		case n == 9:
-			r, err := l.OffsetForTimestamp(int64(rng.IntN(220)), ReadAll)
-			must(t, err)
-			observe(r.Offset)
-		default:
-			if o.LogEnd > o.LogStart {
-				data, err := tryReadAll(l, o.LogStart+rng.Int64N(o.LogEnd-o.LogStart), ReadOptions{Isolation: ReadAll, MaxBytes: int64(1 + rng.IntN(3000))})
-				must(t, err)
-				out = append(out, data...)
-			}
-		}
+		r.step(rng, codec)
 		if restarts.IntN(20) == 0 {
-			if restarts.IntN(2) == 0 {
-				s.crash()
-			} else {
-				closeTestStore(t, s)
-			}
-			s = openTestStore(t, testStoreOptions(fsys))
-			l = createTestLog(t, s, testTP, cfg)
+			r.restart(restarts)
 		}
 	}
-	o := l.Offsets()
-	observe(o.LogStart)
-	observe(o.LogEnd)
-	closeTestStore(t, s)
-	return out
+	o := r.l.Offsets()
+	r.observe(o.LogStart)
+	r.observe(o.LogEnd)
+	r.fetch(o.LogStart, 1<<20)
+	closeTestStore(t, r.s)
+	return r
 }
 
-// TestSameBytesUnderAnyConfiguration: segment size, index interval, policy and restarts change nothing that a client sees.
+// TestSameBytesUnderAnyConfiguration: segment size, index interval, preallocation, policy, restarts and crashes change no byte that a
+// client sees, and another codec no record.
 func TestSameBytesUnderAnyConfiguration(t *testing.T) {
 	seed := testkit.Seed(t, uint64(time.Now().UnixNano()))
 	for run := range uint64(6) {
-		var want []byte
-		for i := range uint64(6) {
+		var want *randomRun
+		for i := range uint64(8) {
 			rng := testkit.Rand(seed + 100*run + i)
-			cfg := randomConfig(rng)
-			got := runRandomOps(t, seed+run, cfg, rng)
+			cfg, codec := randomConfig(rng), anyCodec
+			if i >= 5 {
+				codec = rng.IntN(5)
+			}
+			got := runRandomOps(t, seed+run, cfg, codec, rng)
 			if i == 0 {
 				want = got
-			} else if !bytes.Equal(got, want) {
+			}
+			if codec == anyCodec && !bytes.Equal(got.raw, want.raw) {
 				t.Fatalf("seed %d run %d: %+v gives other bytes", seed, run, cfg)
+			}
+			if !bytes.Equal(got.records, want.records) {
+				t.Fatalf("seed %d run %d: %+v with codec %d gives other records", seed, run, cfg, codec)
 			}
 		}
 	}
