@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -100,6 +101,27 @@ func TestListOffsets(t *testing.T) {
 	newer := listRequest("t", 0, timestampLatest)
 	newer.Topics[0].Partitions[0].CurrentLeaderEpoch = 3
 	wantCode(t, "newer epoch", c.list(newer, 11).ErrorCode, protocol.ErrUnknownLeaderEpoch)
+}
+
+// From version 10 on a request says how long it may take, for remote storage (KIP-1075). There is none: every answer comes at once,
+// whatever the time, and earlier versions have no such field.
+func TestListOffsetsAnswersWhateverItsTimeout(t *testing.T) {
+	tb := startBroker(t, nil)
+	tb.createTopic("t", 1, nil)
+	c := tb.dial()
+	c.mustProduce("t", timedBatch(100, 200, 300))
+	for version := int16(9); version <= 11; version++ {
+		for _, timeout := range []int32{0, 1, -1, math.MinInt32, math.MaxInt32} {
+			for timestamp, want := range map[int64]int64{timestampLatest: 3, timestampEarliest: 0, timestampMax: 2, timestampLatestTiered: -1, 150: 1, 301: -1} {
+				req := listRequest("t", 0, timestamp)
+				req.TimeoutMillis = timeout
+				if p := c.list(req, version); p.ErrorCode != 0 || p.Offset != want {
+					t.Errorf("version %d, timeout %d, timestamp %d: got offset %d, %v; want %d", version, timeout, timestamp, p.Offset,
+						protocol.ErrorCode(p.ErrorCode), want)
+				}
+			}
+		}
+	}
 }
 
 func TestDeleteRecords(t *testing.T) {
