@@ -8,7 +8,9 @@ import (
 
 // wholeResults is a series with something in every part of a report.
 func wholeResults() *Results {
-	lat := func(p50 float64) *Latency { return &Latency{Count: 1000, P50: p50, P90: 2 * p50, P99: 3 * p50, P999: 4 * p50, Max: 5 * p50} }
+	lat := func(p50 float64) *Latency {
+		return &Latency{Count: 1000, P50: p50, P90: 2 * p50, P99: 3 * p50, P999: 4 * p50, Max: 5 * p50}
+	}
 	curve := []CurvePoint{{50, 300}, {90, 600}, {99, 900}, {99.9, 1200}}
 	r := hostResults()
 	r.Points = nil

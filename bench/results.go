@@ -17,22 +17,21 @@ const ResultsSchema = 1
 
 // Results is the content of results.json: one series.
 type Results struct {
-	Schema      int               `json:"schema"`
-	Version     string            `json:"weir_version"`
-	Commit      string            `json:"weir_commit,omitempty"`
-	Started     time.Time         `json:"started"`
-	Finished    time.Time         `json:"finished"`
-	Profile     ProfileInfo       `json:"profile"`
-	Environment Environment       `json:"environment"`
-	Targets     []TargetInfo      `json:"targets"` // the first is the base of every ratio
-	Workers     []WorkerInfo      `json:"workers,omitempty"`
-	Points      []*PointResult    `json:"points"`
-	Verdict     string            `json:"verdict"`
-	Valid       bool              `json:"valid"`            // every run is
-	Limits      *Limits           `json:"limits,omitempty"` // floors of the host, when they were measured
-	Bounds      *Bounds           `json:"bounds,omitempty"` // what follows from them; absent when a run exceeded them
-	Faults      int64             `json:"faults"`           // records lost, duplicated, reordered, corrupt: over all runs
-	Extra       map[string]string `json:"extra,omitempty"`
+	Schema      int            `json:"schema"`
+	Version     string         `json:"weir_version"`
+	Commit      string         `json:"weir_commit,omitempty"`
+	Started     time.Time      `json:"started"`
+	Finished    time.Time      `json:"finished"`
+	Profile     ProfileInfo    `json:"profile"`
+	Environment Environment    `json:"environment"`
+	Targets     []TargetInfo   `json:"targets"` // the first is the base of every ratio
+	Workers     []WorkerInfo   `json:"workers,omitempty"`
+	Points      []*PointResult `json:"points"`
+	Verdict     string         `json:"verdict"`
+	Valid       bool           `json:"valid"`            // every run is
+	Limits      *Limits        `json:"limits,omitempty"` // floors of the host, when they were measured
+	Bounds      *Bounds        `json:"bounds,omitempty"` // what follows from them; absent when a run exceeded them
+	Faults      int64          `json:"faults"`           // records lost, duplicated, reordered, corrupt: over all runs
 }
 
 // ProfileInfo says what was run.

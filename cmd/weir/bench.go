@@ -191,16 +191,16 @@ func (f *benchFlags) embedded(name string) bench.Target {
 	}
 	return &bench.ProcessTarget{Label: name, Parent: f.dataDir,
 		Software: strings.TrimSpace("weir " + version + " " + vcsCommit()), Command: func(dir string) []string {
-		exe, err := os.Executable()
-		if err != nil {
-			exe = "/proc/self/exe"
-		}
-		argv := []string{exe, "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn"}
-		for _, kv := range f.set {
-			argv = append(argv, "--set", kv)
-		}
-		return argv
-	}}
+			exe, err := os.Executable()
+			if err != nil {
+				exe = "/proc/self/exe"
+			}
+			argv := []string{exe, "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn"}
+			for _, kv := range f.set {
+				argv = append(argv, "--set", kv)
+			}
+			return argv
+		}}
 }
 
 func (f *benchFlags) run(cmd *cobra.Command, p *bench.Profile) error {
