@@ -41,6 +41,8 @@ type fetchOp struct {
 	results []fetchResult
 	bytes   int64
 	failed  bool
+	// checking: a worker checks old records, see engine.Log.Verified.
+	checking bool
 }
 
 // fetchResult is what one look at a partition found. Its read holds span references.
@@ -139,6 +141,9 @@ func (op *fetchOp) stepSession(expired bool) (done bool) {
 }
 
 func (op *fetchOp) enough(expired bool) bool {
+	if op.checking && op.bytes == 0 && !op.failed && !op.b.stopping.Load() {
+		return false // an answer without records would look like the end of the log to a client that does not wait
+	}
 	return expired || op.failed || op.bytes >= op.minBytes
 }
 
@@ -192,6 +197,11 @@ func (op *fetchOp) read(p *fetchPartition, res *fetchResult) {
 		}
 		return
 	}
+	if read.Bytes > 0 && !log.Verified(p.offset, read.NextOffset, op.signal) {
+		read.Release()
+		res.cut, op.checking = true, true // a worker checks the bytes, and signals
+		return
+	}
 	res.read, res.cut = read, read.Bytes == 0
 	res.offsets.HighWatermark, res.offsets.LastStable, res.offsets.LogStart = read.HighWatermark, read.LastStable, read.LogStart
 }
@@ -238,7 +248,7 @@ func (op *fetchOp) drop() {
 		op.results[i].read.Release()
 		op.results[i] = fetchResult{}
 	}
-	op.results, op.bytes, op.failed = op.results[:0], 0, false
+	op.results, op.bytes, op.failed, op.checking = op.results[:0], 0, false, false
 }
 
 // parkOwn watches every partition of a fetch without a session.

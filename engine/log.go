@@ -55,6 +55,8 @@ type Log struct {
 	openTxns atomic.Bool
 	counters counters
 
+	verification verification
+
 	mu struct {
 		sync.Mutex
 		producers *producerState

@@ -46,10 +46,13 @@ type offsetView struct {
 // offsetState holds a log's offsets. Readers load a view without a lock; set is the only place where they change.
 type offsetState struct {
 	view atomic.Pointer[offsetView]
-	mu   struct {
+	// appendedFrom is the offset from which on this process has written the records itself.
+	appendedFrom atomic.Int64
+	mu           struct {
 		sync.Mutex
 		// marks are the boundaries above the durable offset or the high watermark, ascending, at most marksMax.
-		marks []mark
+		marks  []mark
+		wasSet bool
 	}
 }
 
@@ -197,6 +200,10 @@ func (o *offsetState) reset(v offsetView) {
 	defer o.mu.Unlock()
 	o.mu.marks = nil
 	o.setLocked(&v)
+	if !o.mu.wasSet || v.LogEnd < o.appendedFrom.Load() {
+		o.mu.wasSet = true
+		o.appendedFrom.Store(v.LogEnd)
+	}
 }
 
 // limit is the exclusive end for reads of an isolation, with its place.

@@ -23,6 +23,9 @@ func (l *Log) Read(offset int64, o ReadOptions) (ReadResult, error) {
 		return ReadResult{}, err
 	}
 	l.counters.reads.Add(1)
+	if rot := l.verification.rot.Load(); rot != nil && offset >= rot.offset {
+		return ReadResult{}, rot.err
+	}
 	for try := 0; ; try++ {
 		cuts := l.cuts.Load()
 		res, err := l.read(offset, o)
@@ -64,6 +67,9 @@ func (l *Log) read(offset int64, o ReadOptions) (ReadResult, error) {
 		return res, fmt.Errorf("%w: %s: got %d, the log has %d to %d", ErrOffsetOutOfRange, l.tp, offset, v.LogStart, v.LogEnd)
 	}
 	limit, at := v.limit(o.Isolation, l.cfg.Load().Fsync == ioqueue.PolicyCommit)
+	if rot := l.verification.rot.Load(); rot != nil && rot.offset < limit {
+		limit, at = rot.offset, rot.at
+	}
 	if offset >= limit || (o.MaxBytes <= 0 && !o.MinOneBatch) {
 		return res, nil
 	}

@@ -54,7 +54,7 @@ func (d *rotDir) cutAt(path string, offset, pos int64) {
 	s.stop()
 }
 
-// offlineAt starts the broker: partition 0 can be read up to an offset, and is offline, because of a byte of a file.
+// offlineAt starts the broker: partition 0 can be read up to an offset, and is offline, because of a byte of a file; -1 is any.
 func (d *rotDir) offlineAt(path string, offset, pos int64) {
 	d.t.Helper()
 	d.dumped(path, pos)
@@ -69,7 +69,11 @@ func (d *rotDir) offlineAt(path string, offset, pos int64) {
 	if err := d.produce(s.address, 0); !errors.Is(err, kerr.KafkaStorageError) {
 		d.t.Errorf("producing to the partition: got %v, want KAFKA_STORAGE_ERROR", err)
 	}
-	d.told(s, "partition offline", "rot-0", path, fmt.Sprintf("corrupt at byte %d", pos))
+	at := "corrupt at byte "
+	if pos >= 0 {
+		at = fmt.Sprintf("corrupt at byte %d:", pos)
+	}
+	d.told(s, "partition offline", "rot-0", path, at)
 	d.others(s)
 	s.stop()
 }
@@ -127,6 +131,31 @@ func rotOfLogs() []rotCase {
 	active := func(d *rotDir) (string, []rotBatch) { path := d.segments()[2]; return path, d.batches(path) }
 	sealed := func(d *rotDir) (string, []rotBatch) { path := d.segments()[0]; return path, d.batches(path) }
 	return []rotCase{
+		{"bit in the records of a sealed segment after a stop", false, func(t *testing.T, d *rotDir) {
+			path, batches := sealed(d)
+			d.flip(path, batches[3].payload())
+			d.offlineAt(path, batches[3].offset, batches[3].crcPos())
+		}},
+		{"bit in the records of a sealed segment after a kill", true, func(t *testing.T, d *rotDir) {
+			path, batches := sealed(d)
+			d.flip(path, batches[3].payload())
+			d.offlineAt(path, batches[3].offset, batches[3].crcPos())
+		}},
+		{"zeros in the records of the active segment", false, func(t *testing.T, d *rotDir) {
+			path, batches := active(d)
+			d.zero(path, batches[1].payload(), 4096)
+			d.offlineAt(path, batches[1].offset, batches[1].crcPos())
+		}},
+		{"bit in a base offset that no CRC covers", false, func(t *testing.T, d *rotDir) {
+			path, batches := sealed(d)
+			d.flip(path, int(batches[3].pos)+5)
+			d.offlineAt(path, batches[3].offset, -1)
+		}},
+		{"bit in a base offset within the log", false, func(t *testing.T, d *rotDir) {
+			path, batches := sealed(d)
+			d.flip(path, int(batches[3].pos)+7)
+			d.offlineAt(path, batches[3].offset, -1)
+		}},
 		{"bit in the tail", true, func(t *testing.T, d *rotDir) {
 			path, batches := active(d)
 			last := batches[len(batches)-1]

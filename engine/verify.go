@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weirmq/weir/record"
+)
+
+// A start after a clean stop reads the checkpoints only, and one after a crash scans only what lies above the recovery point. So the
+// first reader of older records is the first who sees what has become of them. Before they are served, every batch is checked once: its
+// CRC, which a client would check as well, and its base offset, which no CRC covers and no client can check. It happens on a worker,
+// because it reads the disk. What this process wrote, or has checked, is trusted from then on.
+
+const (
+	// verifyBytes is how much one job checks, more than one fetch takes, so that the next fetch does not wait.
+	verifyBytes = 4 << 20
+	// trustRangesMax bounds the remembered ranges; readers of old records go forward, so there is about one for each.
+	trustRangesMax = 64
+)
+
+// offsetRange is [from, to).
+type offsetRange struct{ from, to int64 }
+
+// verification is what a log knows of its records' health. The zero value trusts nothing.
+type verification struct {
+	// rot is the first damage that was found; nothing is read from its offset on.
+	rot atomic.Pointer[rotAt]
+
+	mu struct {
+		sync.Mutex
+		trusted []offsetRange // disjoint, ascending
+		running bool
+		done    []func() // of those who wait for the job that runs
+	}
+}
+
+type rotAt struct {
+	offset int64
+	at     place // of the damaged batch: the headers up to it are good
+	err    error
+}
+
+// Verified says whether the batches that Read found from an offset up to another may be sent. If not, they are checked on a worker,
+// and done is called once, then or when another check of this log has ended: the caller has to Read again.
+func (l *Log) Verified(from, to int64, done func()) bool {
+	v := &l.verification
+	if from >= l.off.appendedFrom.Load() {
+		return true
+	}
+	start, ok := v.await(offsetRange{from, min(to, l.off.appendedFrom.Load())}, done)
+	if start {
+		l.dir.sched.Go(func() { l.verifyFrom(from) })
+	}
+	return ok
+}
+
+// await says whether a range may be sent. If not, done waits for the next check to end, which the caller has to start if none runs.
+func (v *verification) await(r offsetRange, done func()) (start, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if slices.ContainsFunc(v.mu.trusted, func(t offsetRange) bool { return t.from <= r.from && r.to <= t.to }) {
+		return false, true
+	}
+	v.mu.done = append(v.mu.done, done)
+	start = !v.mu.running
+	v.mu.running = true
+	return start, false
+}
+
+// verifyFrom checks what follows an offset and tells those who wait.
+func (l *Log) verifyFrom(from int64) {
+	cuts := l.cuts.Load()
+	to, err := l.check(from, l.off.appendedFrom.Load())
+	v := &l.verification
+	var fault *rotFault
+	switch {
+	case l.changedUnder(cuts, from):
+		to = from // a truncation came between
+	case errors.As(err, &fault):
+		_ = l.offline(fault.err)
+		v.rot.CompareAndSwap(nil, &rotAt{offset: fault.offset, at: fault.at, err: l.failure.Load().err})
+		to = fault.offset
+	}
+	v.mu.Lock()
+	if to > from {
+		v.trustLocked(offsetRange{from, to})
+	}
+	waiting := v.mu.done
+	v.mu.done, v.mu.running = nil, false
+	v.mu.Unlock()
+	for _, done := range waiting {
+		done()
+	}
+}
+
+// trustLocked adds a range to those that may be sent.
+func (v *verification) trustLocked(add offsetRange) {
+	kept := v.mu.trusted[:0]
+	for _, r := range v.mu.trusted {
+		if r.to < add.from || r.from > add.to {
+			kept = append(kept, r)
+			continue
+		}
+		add.from, add.to = min(add.from, r.from), max(add.to, r.to)
+	}
+	if len(kept) >= trustRangesMax {
+		kept = kept[1:] // it is checked again
+	}
+	kept = append(kept, add)
+	slices.SortFunc(kept, func(a, b offsetRange) int { return cmp.Compare(a.from, b.from) })
+	v.mu.trusted = kept
+}
+
+// rotFault is damage of the batch at an offset.
+type rotFault struct {
+	offset int64
+	at     place
+	err    error
+}
+
+func (f *rotFault) Error() string { return f.err.Error() }
+
+// check reads the batches from an offset on, up to a bound or verifyBytes, and returns where it ended. A rotFault names the first batch
+// that may not be served; any other error says nothing about the log.
+func (l *Log) check(from, bound int64) (to int64, err error) {
+	for bytes := int64(0); from < bound && bytes < verifyBytes; {
+		res, err := l.Read(from, ReadOptions{MaxBytes: scanReadBytes, MinOneBatch: true, Isolation: ReadAll})
+		if err != nil {
+			return from, err
+		}
+		for _, span := range res.Spans {
+			if from, err = l.checkSpan(span, from); err != nil {
+				break
+			}
+			bytes += span.Len
+		}
+		res.Release()
+		if err != nil || len(res.Spans) == 0 {
+			return from, err
+		}
+		from = max(from, min(res.NextOffset, l.off.load().LogEnd))
+	}
+	return from, nil
+}
+
+// checkSpan checks the batches of a span, in which the batch of offset from is the first.
+func (l *Log) checkSpan(span Span, from int64) (next int64, err error) {
+	segs := l.segments()
+	i := floorSegment(segs, from)
+	if i < 0 {
+		return from, nil // deleted meanwhile
+	}
+	compacted := l.cfg.Load().Cleanup&CleanupCompact != 0 || segs[i].rewritten
+	bound := min(nextBase(segs, i), l.off.load().LogEnd)
+	path := segs[i].path()
+	sc := newScanner(span.File, path, span.Pos, span.Pos+span.Len, 0)
+	next = from
+	fault := func(at int64, err error) error {
+		return &rotFault{offset: next, at: place{segment: segs[i].base, pos: at}, err: err}
+	}
+	var suspect error // a gap: the batch behind it may have another offset than it was given
+	for sc.advance() {
+		base := sc.cur.BaseOffset()
+		if base > next && !compacted && suspect == nil {
+			suspect = fault(sc.at, corruptFile(path, sc.at+record.PosBaseOffset, "base offset", base, next))
+		}
+		if sc.cur.NextOffset() > bound {
+			return next, cmp.Or(suspect, fault(sc.at, corruptFile(path, sc.at+record.PosBaseOffset, "base offset", base, next)))
+		}
+		next = sc.cur.NextOffset()
+	}
+	switch {
+	case sc.err == nil:
+		return next, nil
+	case errors.Is(sc.err, ErrCorrupt):
+		return next, cmp.Or(suspect, fault(sc.pos, sc.err))
+	}
+	return from, sc.err
+}

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/weirmq/weir/record"
+)
+
+// verified waits until the records of a read from an offset are checked; it gives what is then read.
+func verified(t *testing.T, l *Log, offset int64) (data []byte, err error) {
+	t.Helper()
+	for range 100 {
+		res, err := l.Read(offset, ReadOptions{MaxBytes: 1 << 20, MinOneBatch: true, Isolation: ReadAll})
+		if err != nil {
+			return nil, err
+		}
+		done := make(chan struct{})
+		if len(res.Spans) > 0 && !l.Verified(offset, res.NextOffset, func() { close(done) }) {
+			res.Release()
+			<-done
+			continue
+		}
+		data, err = spanBytes(&res)
+		res.Release()
+		return data, err
+	}
+	t.Fatal("checked a hundred times and still not trusted")
+	return nil, nil
+}
+
+// TestOldRecordsAreCheckedBeforeTheyAreServed: after a clean stop, when nothing else looks at them.
+func TestOldRecordsAreCheckedBeforeTheyAreServed(t *testing.T) {
+	for name, pos := range map[string]int64{"records": 70, "crc": record.PosCRC, "base offset up": record.PosBaseOffset + 3, "base offset": record.PosBaseOffset + 7} {
+		t.Run(name, func(t *testing.T) {
+			d := newDamagedLog(t)
+			s, l := d.open(t)
+			must(t, l.Err())
+			must(t, s.Close(t.Context()))
+			path, at := d.find(t, 10)
+			corrupt(t, d.fsys, path, at+pos)
+			s, l = d.open(t)
+			defer s.crash()
+			must(t, l.load2())
+			for offset := int64(0); offset < 30; {
+				data, err := verified(t, l, offset)
+				must(t, err)
+				_, next, _ := checkBatches(t, data)
+				if next <= offset || next > 30 {
+					t.Fatalf("read from %d: up to %d, the fault is at 30", offset, next)
+				}
+				if want := bytes.Join(d.batches[offset/3:next/3], nil); !bytes.Equal(data, want) {
+					t.Fatalf("read from %d: other bytes than were written", offset)
+				}
+				offset = next
+			}
+			_, err := verified(t, l, 30)
+			wantErr(t, err, ErrOffline)
+			wantErr(t, err, ErrCorrupt)
+			var fault *CorruptFileError
+			if !errors.As(l.Err(), &fault) || fault.Path != path || fault.Pos < at {
+				t.Fatalf("got %v, want a fault of %s from byte %d on", l.Err(), path, at)
+			}
+		})
+	}
+}
+
+// TestWhatWasWrittenIsTrusted: a read of what this process has appended waits for no check.
+func TestWhatWasWrittenIsTrusted(t *testing.T) {
+	d := newDamagedLog(t)
+	s, l := d.open(t)
+	defer closeTestStore(t, s)
+	end := mustAppend(t, l, testBatch(3, 10, 1)).BaseOffset
+	none := func() { t.Error("a check for what was just written") }
+	if !l.Verified(end, end+3, none) {
+		t.Error("what was just written is not trusted")
+	}
+	if data, err := verified(t, l, 0); err != nil || len(data) == 0 {
+		t.Errorf("intact old records: %d bytes, %v", len(data), err)
+	}
+	if !l.Verified(0, end, none) {
+		t.Error("what was checked is checked again")
+	}
+}
