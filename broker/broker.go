@@ -97,6 +97,7 @@ type Broker struct {
 	ctx         context.Context // of the requests on workers; ends when the broker has stopped serving
 
 	throttled     throttleCounters
+	told          toldErrors
 	frames        framePool
 	produceOps    sync.Pool // of *produceOp
 	fetchRequests sync.Pool // of *protocol.FetchRequest

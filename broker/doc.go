@@ -25,6 +25,6 @@
 //
 // fetchSession.mu is held while the session's partitions are looked at; under it come fetchSession.news and the engine's
 // waiter lists. All others are leaves: fetchSession.news, fetchSessions.mu, workers.mu, wakes.mu, parkedList.mu,
-// delayedProduce.mu, producerIDs.mu (held while a block is allocated, by workers only) and dispatcher.mu. No lock of
+// delayedProduce.mu, producerIDs.mu (held while a block is allocated, by workers only), toldErrors.mu and dispatcher.mu. No lock of
 // this package is held while a response is sent, nor by a log waiter's callback when it calls anything else.
 package broker

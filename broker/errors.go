@@ -107,7 +107,9 @@ func (b *Broker) errorCode(err error) protocol.ErrorCode {
 	}
 	switch code {
 	case protocol.ErrUnknownServerError, protocol.ErrKafkaStorageError:
-		b.logger.Error("request failed", slog.String("code", code.String()), slog.Any("error", err))
+		if omitted, ok := b.told.tell(err.Error(), b.clock.Now()); ok {
+			b.logger.Error("request failed", slog.String("code", code.String()), slog.Any("error", err), slog.Int("omitted", omitted))
+		}
 	}
 	return code
 }

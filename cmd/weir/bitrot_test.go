@@ -235,14 +235,17 @@ func rotOfDerivedFiles() []rotCase {
 		cases = append(cases, f("zeros in the "+suffix, over(func(b []byte) { clear(b) }))...)
 	}
 	for _, file := range []string{"recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint",
-		"cleaner-offset-checkpoint", ".kafka_cleanshutdown", "rot-0/leader-epoch-checkpoint", "rot-0/*.snapshot"} {
+		".kafka_cleanshutdown", "rot-0/leader-epoch-checkpoint", "rot-0/*.snapshot"} {
 		for _, killed := range []bool{false, true} {
 			how := map[bool]string{false: "after a stop", true: "after a kill"}[killed]
+			if killed && (file == "replication-offset-checkpoint" || file == ".kafka_cleanshutdown") {
+				continue // a kill leaves none, or not yet
+			}
 			damage := func(name string, change func(b []byte) []byte) {
 				cases = append(cases, rotCase{name + " " + file + " " + how, killed, func(t *testing.T, d *rotDir) {
 					paths, err := filepath.Glob(d.file(file))
 					if err != nil || len(paths) == 0 {
-						t.Skip("no such file here")
+						t.Fatalf("no file %s, %v", file, err)
 					}
 					for _, path := range paths {
 						d.change(path, change)
