@@ -1,6 +1,6 @@
 // Command compaction measures log compaction in weir and in Apache Kafka on the same data, one broker after the other:
 //
-//	go run ./scripts/compaction [--gib 2] [--keys 200000] [--value-bytes 1024] [--codec none] [--repeats 2]
+//	go run ./scripts/compaction [--gib 2] [--keys 200000] [--value-bytes 1024] [--codec none] [--repeats 3]
 //
 // Each run starts one broker on an empty directory, writes records with random keys to one partition of a compacted topic whose
 // min.compaction.lag.ms keeps the cleaner off, writes back the disk's dirty pages, and then sets the lag to 0. Both have one cleaner thread with the

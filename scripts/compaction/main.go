@@ -37,7 +37,7 @@ func main() {
 	flag.IntVar(&o.valueBytes, "value-bytes", 1024, "bytes of a value, half of which lz4 and zstd can save")
 	flag.IntVar(&o.segmentBytes, "segment-bytes", 256<<20, "segment.bytes of the topic")
 	flag.StringVar(&o.codec, "codec", "none", "none, lz4, zstd or snappy")
-	flag.IntVar(&o.repeats, "repeats", 2, "runs of each broker")
+	flag.IntVar(&o.repeats, "repeats", 3, "runs of each broker")
 	flag.StringVar(&o.brokers, "brokers", "both", "both, weir or kafka")
 	flag.StringVar(&o.dir, "dir", "", "directory for the data; default a temporary one")
 	flag.Parse()
