@@ -32,35 +32,42 @@ func verified(t *testing.T, l *Log, offset int64) (data []byte, err error) {
 
 // TestOldRecordsAreCheckedBeforeTheyAreServed: after a clean stop, when nothing else looks at them.
 func TestOldRecordsAreCheckedBeforeTheyAreServed(t *testing.T) {
-	for name, pos := range map[string]int64{"records": 70, "crc": record.PosCRC, "base offset up": record.PosBaseOffset + 3, "base offset": record.PosBaseOffset + 7} {
+	for name, c := range map[string]struct {
+		batch int
+		pos   int64
+	}{
+		"records": {10, 70}, "crc": {10, record.PosCRC}, "base offset beyond the log": {10, record.PosBaseOffset + 3},
+		"base offset down": {10, record.PosBaseOffset + 7}, "base offset up": {1, record.PosBaseOffset + 7}, // 30 to 14, 3 to 19
+	} {
+		end := int64(3 * c.batch)
 		t.Run(name, func(t *testing.T) {
 			d := newDamagedLog(t)
 			s, l := d.open(t)
 			must(t, l.Err())
 			must(t, s.Close(t.Context()))
-			path, at := d.find(t, 10)
-			corrupt(t, d.fsys, path, at+pos)
+			path, at := d.find(t, c.batch)
+			corrupt(t, d.fsys, path, at+c.pos)
 			s, l = d.open(t)
 			defer s.crash()
 			must(t, l.load2())
-			for offset := int64(0); offset < 30; {
+			for offset := int64(0); offset < end; {
 				data, err := verified(t, l, offset)
 				must(t, err)
 				_, next, _ := checkBatches(t, data)
-				if next <= offset || next > 30 {
-					t.Fatalf("read from %d: up to %d, the fault is at 30", offset, next)
+				if next <= offset || next > end {
+					t.Fatalf("read from %d: up to %d, the fault is at %d", offset, next, end)
 				}
 				if want := bytes.Join(d.batches[offset/3:next/3], nil); !bytes.Equal(data, want) {
 					t.Fatalf("read from %d: other bytes than were written", offset)
 				}
 				offset = next
 			}
-			_, err := verified(t, l, 30)
+			_, err := verified(t, l, end)
 			wantErr(t, err, ErrOffline)
 			wantErr(t, err, ErrCorrupt)
 			var fault *CorruptFileError
-			if !errors.As(l.Err(), &fault) || fault.Path != path || fault.Pos < at {
-				t.Fatalf("got %v, want a fault of %s from byte %d on", l.Err(), path, at)
+			if !errors.As(l.Err(), &fault) || fault.Path != path || fault.Pos < at || fault.Pos > at+record.PosCRC {
+				t.Fatalf("got %v, want a fault of %s in the header at byte %d", l.Err(), path, at)
 			}
 		})
 	}
