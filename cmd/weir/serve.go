@@ -152,6 +152,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		}
 		return err
 	}
+	addBlockedSlots()
 	if addr := b.MetricsAddr(); addr != "" {
 		logger.Info("metrics are served", "address", addr)
 	}
