@@ -3,6 +3,8 @@ package engine
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -178,6 +180,9 @@ func (l *Log) checkSpan(span Span, from int64) (next int64, err error) {
 		return next, nil
 	case errors.Is(sc.err, ErrCorrupt):
 		return next, cmp.Or(suspect, fault(sc.pos, sc.err))
+	case errors.Is(sc.err, os.ErrClosed):
+		return from, sc.err // the log is closed, and the next Read says so
 	}
-	return from, sc.err
+	// A disk that cannot read them back has lost them; a reader that only waits for the next try would wait forever.
+	return next, fault(sc.pos, fmt.Errorf("%s: %w", path, sc.err))
 }

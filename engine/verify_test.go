@@ -3,9 +3,11 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"syscall"
 	"testing"
 
 	"github.com/weirmq/weir/record"
+	"github.com/weirmq/weir/vfs"
 )
 
 // verified waits until the records of a read from an offset are checked; it gives what is then read.
@@ -71,6 +73,32 @@ func TestOldRecordsAreCheckedBeforeTheyAreServed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnreadableOldRecordsTakeThePartitionOffline: a disk that fails to read is no reason to try again and again.
+func TestUnreadableOldRecordsTakeThePartitionOffline(t *testing.T) {
+	d := newDamagedLog(t)
+	s, _ := d.open(t)
+	must(t, s.Close(t.Context()))
+	fsys := vfs.NewErrorFS(d.fsys, vfs.ErrorFSOptions{})
+	o := testStoreOptions(fsys)
+	o.Config = func(string) LogConfig { return d.cfg }
+	s = openTestStore(t, o)
+	defer s.crash()
+	l := s.Log(testTP)
+	must(t, l.load2())
+	res, err := l.Read(0, ReadOptions{MaxBytes: 1 << 20, MinOneBatch: true, Isolation: ReadAll})
+	must(t, err)
+	res.Release()
+	fsys.Add(vfs.Rule{Ops: vfs.OpRead, Err: syscall.EIO})
+	done := make(chan struct{})
+	if l.Verified(0, res.NextOffset, func() { close(done) }) {
+		t.Fatal("unread records are trusted")
+	}
+	<-done
+	_, err = l.Read(0, ReadOptions{MaxBytes: 1 << 20, MinOneBatch: true, Isolation: ReadAll})
+	wantErr(t, err, ErrOffline)
+	wantErr(t, err, syscall.EIO)
 }
 
 // TestWhatWasWrittenIsTrusted: a read of what this process has appended waits for no check.
