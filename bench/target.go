@@ -174,13 +174,17 @@ func (p *ProcessTarget) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("target %s: %w", p.Label, err)
 	}
 	p.done = make(chan struct{})
+	ready, watched := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(watched)
+		p.watch(pipe, ready)
+	}()
 	go func() {
 		defer close(p.done)
 		_ = p.cmd.Wait() // the exit status is judged by whether it answers
 		w.Close()
+		<-watched // its last words are known
 	}()
-	ready := make(chan string, 1)
-	go p.watch(pipe, ready)
 	ctx, cancel := context.WithTimeout(ctx, p.ReadyTimeout)
 	defer cancel()
 	p.addr = p.Fixed
