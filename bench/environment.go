@@ -13,13 +13,15 @@ import (
 // Environment is the host that the generator ran on.
 type Environment struct {
 	host.Facts
-	GoVersion   string       `json:"go_version"`
-	THP         string       `json:"transparent_huge_pages"`
-	DirtyRatio  string       `json:"dirty_ratio"` // background / foreground, per cent
-	MemoryRate  float64      `json:"first_touch_bytes_per_s"`
-	WarmedBytes int64        `json:"warmed_bytes"`
-	Sync        *SyncSummary `json:"fdatasync,omitempty"`
-	Virtual     string       `json:"virtualization,omitempty"`
+	GoVersion   string  `json:"go_version"`
+	THP         string  `json:"transparent_huge_pages"`
+	DirtyRatio  string  `json:"dirty_ratio"` // background / foreground, per cent
+	MemoryRate  float64 `json:"first_touch_bytes_per_s"`
+	WarmedBytes int64   `json:"warmed_bytes"`
+	// WarmMemoryRate is the first-touch rate right after memory was warmed, bytes per second of CPU time; 0 when it was not.
+	WarmMemoryRate float64      `json:"warm_memory_bytes_per_s,omitempty"`
+	Sync           *SyncSummary `json:"fdatasync,omitempty"`
+	Virtual        string       `json:"virtualization,omitempty"`
 }
 
 // SyncSummary is the bare cost of an append of 4 KiB and fdatasync in the target's data directory. Times are microseconds.

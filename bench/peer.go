@@ -20,8 +20,9 @@ const peerKafkaVersion = "4.3.1"
 
 // NewPeer installs a peer broker when needed and returns it as a target. Known: "kafka", which is Apache Kafka from Maven's
 // public repository, kept under $WEIR_CACHE or ~/.cache/weir. It needs java and mvn on the path. files holds a
-// folder of scripts per peer, log receives the installer's output.
-func NewPeer(ctx context.Context, name string, files fs.FS, log io.Writer) (Target, error) {
+// folder of scripts per peer, log receives the installer's output. The peer makes its directory in parent, "" being the system's temporary
+// directory.
+func NewPeer(ctx context.Context, name, parent string, files fs.FS, log io.Writer) (Target, error) {
 	if name != "kafka" {
 		return nil, fmt.Errorf("--peer %q: the only peer known is kafka", name)
 	}
@@ -52,7 +53,7 @@ func NewPeer(ctx context.Context, name string, files fs.FS, log io.Writer) (Targ
 	if err != nil {
 		return nil, err
 	}
-	return &ProcessTarget{Label: "kafka", Software: "Apache Kafka " + peerKafkaVersion,
+	return &ProcessTarget{Label: "kafka", Parent: parent, Software: "Apache Kafka " + peerKafkaVersion,
 		Fixed: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), ReadyTimeout: 2 * time.Minute,
 		Command: func(dir string) []string {
 			// The script keeps data under DIR/data and takes the jars from DIR/libs.

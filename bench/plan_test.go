@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // rewarming is a series whose memory has the rates given, one per probe; the last one stays.
@@ -82,24 +83,75 @@ func TestOnlyMemoryThatTheRunTouchedFirstCounts(t *testing.T) {
 	}
 	// 600 MB of values at 1 GB/s would be 0.45 s too many of 3 s, but the run took 5 MiB from the host.
 	res.ValueBytes, res.MemoryRate, res.FirstTouched, res.Valid = 60e6, 1e9, 5<<20, true
-	if res.judgeMemory(); !res.Valid {
+	if res.judgeMemory(0); !res.Valid {
 		t.Error(res.Reasons)
 	}
 	res.FirstTouched = 600e6
-	if res.judgeMemory(); res.Valid || !hasReason(res, "cold memory") {
+	if res.judgeMemory(0); res.Valid || !hasReason(res, "cold memory") {
 		t.Error("600 MB touched first at 1 GB/s are not noticed")
 	}
 }
 
 func TestWarmMemoryEndsInTime(t *testing.T) {
-	if n := WarmMemory(context.Background(), 1<<40, time.Nanosecond); n != 0 {
+	var memory warmedMemory
+	defer memory.free()
+	if n := memory.warm(context.Background(), 1<<40, time.Nanosecond); n != 0 {
 		t.Errorf("%d bytes in no time", n)
 	}
-	if n := WarmMemory(context.Background(), 1<<20, time.Minute); n != 1<<20 {
+	if n := memory.warm(context.Background(), 1<<20, time.Minute); n != 1<<20 {
 		t.Errorf("%d bytes, want a MiB", n)
 	}
 	if rate := touchMemory(8 << 20); rate < 1e6 || math.IsInf(rate, 0) {
 		t.Errorf("rate %v", rate)
+	}
+}
+
+// What was warmed is free again, but for a page in each 256, by which no block of 2 MiB is free as a whole.
+func TestWarmedMemoryKeepsAPageInEach256(t *testing.T) {
+	var memory warmedMemory
+	const size = 65<<20 + 12<<10
+	if n := memory.warm(context.Background(), size, time.Minute); n != size {
+		t.Fatalf("%d bytes, want %d", n, size)
+	}
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pagemap.Close()
+	page := os.Getpagesize()
+	pages, kept := 0, 0
+	for _, mem := range memory.held {
+		first := uintptr(unsafe.Pointer(&mem[0])) / uintptr(page)
+		entries := make([]byte, 8*len(mem)/page)
+		if _, err := pagemap.ReadAt(entries, 8*int64(first)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range len(entries) / 8 {
+			present := entries[8*i+7]&0x80 != 0 // bit 63, Documentation/admin-guide/mm/pagemap.rst
+			if pages++; present {
+				kept++
+			}
+			if present != (i%pinnedEvery == 0) {
+				t.Fatalf("page %d of %d: present %v", i, len(entries)/8, present)
+			}
+		}
+	}
+	if pages != size/page || kept < pages/pinnedEvery {
+		t.Errorf("%d pages, %d kept", pages, kept)
+	}
+	if memory.free(); memory.held != nil {
+		t.Error("not freed")
+	}
+}
+
+func TestMemoryIsColdBesideWhatWarmingShowed(t *testing.T) {
+	for _, c := range []struct {
+		rate, warm float64
+		want       bool
+	}{{1.3e9, 0, false}, {1.1e9, 0, true}, {1.1e9, 1.4e9, false}, {0.9e9, 1.4e9, true}, {1.3e9, 4e9, true}, {0.4e9, 0.4e9, false}} {
+		if got := cold(c.rate, c.warm); got != c.want {
+			t.Errorf("first touch at %.1f GB/s, %.1f GB/s when warm: cold %v", c.rate/1e9, c.warm/1e9, got)
+		}
 	}
 }
 

@@ -86,7 +86,7 @@ func (rep *report) addEnvironment() {
 	add("memory", "%s", sizeText(e.MemoryBytes))
 	add("memory, first touch", "%.1f GB/s%s", e.MemoryRate/1e9, map[bool]string{true: " (cold)"}[e.MemoryRate < coldMemoryRate])
 	if e.WarmedBytes > 0 {
-		add("memory warmed", "%s", sizeText(e.WarmedBytes))
+		add("memory warmed", "%s, then %.1f GB/s", sizeText(e.WarmedBytes), e.WarmMemoryRate/1e9)
 	}
 	add("huge pages", "%s", e.THP)
 	add("dirty ratio, background / all", "%s", e.DirtyRatio)

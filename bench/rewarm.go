@@ -10,7 +10,7 @@ import (
 // probe takes 0.15 s at most. The rate is that of the last probe.
 func (s *series) memory(ctx context.Context, spec *Spec) float64 {
 	rate := s.probe()
-	if s.opts.WarmMemory == 0 || rate >= coldMemoryRate || s.rewarmLeft <= 0 {
+	if s.opts.WarmMemory == 0 || !cold(rate, s.res.Environment.WarmMemoryRate) || s.rewarmLeft <= 0 {
 		return rate
 	}
 	begin := time.Now()

@@ -126,6 +126,7 @@ func TestBenchmarkingDocumentMatchesTheProgram(t *testing.T) {
 		"steal":         fmt.Sprintf("over %.0f %% of the cores stolen", 100*stealShareMax),
 		"others":        fmt.Sprintf("over %.0f %% busy with something other", 100*otherShareMax),
 		"cold memory":   fmt.Sprintf("slower than %.1f GB/s", coldMemoryRate/1e9),
+		"warmed memory": fmt.Sprintf("slower than %.0f %% of what it was right after warming", 100*coldRateShare),
 		"warming again": fmt.Sprintf("at most %.0f %% of the runs' time", 100*rewarmShare),
 		"warming":       fmt.Sprintf("(%.0f s at most)", warmLimit.Seconds()),
 		"garbage":       fmt.Sprintf("up to %d GiB of growth", heapGrowthMax>>30),

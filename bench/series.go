@@ -14,8 +14,9 @@ type SeriesOptions struct {
 	Profile *Profile
 	// Targets are compared with the first one. They are started and stopped by the series.
 	Targets []Target
-	// WarmMemory is how many bytes of memory are touched and freed before the first run; before a run that would find it cold, as much
-	// as the run may fill is touched again, within rewarmBudget. Default: 0, none.
+	// WarmMemory is how many bytes of memory are touched before the first run, and freed but for 1/256, which keeps the hypervisor from
+	// taking them back until the series ends; before a run that would find memory cold, as much as the run may fill is touched again, for
+	// at most rewarmShare of the runs' time. Default: 0, none.
 	WarmMemory int64
 	// Alone says that this process does nothing but the series, whose measurements may then tune its runtime: no collection, and
 	// scheduler slots for the senders. Default: false.
@@ -76,7 +77,9 @@ func RunSeries(ctx context.Context, opts SeriesOptions) (*Results, error) {
 	if len(opts.Targets) == 0 {
 		return nil, fmt.Errorf("no target")
 	}
-	s := &series{opts: opts, maxima: map[string]float64{}, started: time.Now(), probe: ProbeMemory, warm: WarmMemory}
+	var memory warmedMemory
+	defer memory.free()
+	s := &series{opts: opts, maxima: map[string]float64{}, started: time.Now(), probe: ProbeMemory, warm: memory.warm}
 	s.res = newResults(&opts)
 	s.nRuns = len(points) * opts.Profile.Repeats * len(opts.Targets)
 	plan := opts.Profile.plan(points, len(opts.Targets), opts.WarmMemory, opts.LimitsDir != "")
@@ -109,6 +112,7 @@ func (s *series) start(ctx context.Context) error {
 	if s.opts.WarmMemory > 0 {
 		s.opts.Live(SeriesProgress{Progress: Progress{Step: "warming memory"}, Runs: s.nRuns, TimeLeft: s.left})
 		s.res.Environment.WarmedBytes = s.warm(ctx, s.opts.WarmMemory, warmLimit)
+		s.res.Environment.WarmMemoryRate = s.probe()
 	}
 	if s.opts.LimitsDir != "" {
 		s.opts.Live(SeriesProgress{Progress: Progress{Step: "measuring the host's floors"}, Runs: s.nRuns, TimeLeft: s.left})
@@ -215,7 +219,7 @@ func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunRe
 		}
 	}
 	res.MemoryRate = memory
-	res.judgeMemory()
+	res.judgeMemory(s.res.Environment.WarmMemoryRate)
 	if b := s.res.probedBounds(); b != nil {
 		res.checkBounds(&spec, b)
 	}

@@ -137,7 +137,7 @@ func TestEachValidityReason(t *testing.T) {
 		r := good()
 		change(r)
 		r.judge(testSpec(nil))
-		r.judgeMemory()
+		r.judgeMemory(0)
 		return r
 	}
 	if r := judge(func(*RunResult) {}); !r.Valid {

@@ -16,6 +16,7 @@ const (
 	gcShareMax     = 0.10 // longest collector pause of response p99
 	stealShareMax  = 0.02 // of all cores
 	otherShareMax  = 0.15 // of all cores
+	coldRateShare  = 0.7  // of the first-touch rate of warmed memory
 	coldShareMax   = 0.10 // CPU time that cold memory may have added, of the broker's
 )
 
@@ -99,14 +100,27 @@ func (res *RunResult) firstTouched(before, after *totals) int64 {
 // residentSlack is what the generator itself may touch first, bytes per second: its histograms.
 const residentSlack = 2 << 20
 
+// cold reports whether memory whose first touch has that rate is cold: slower than coldRateShare of the rate seen right after memory was
+// warmed, or than coldMemoryRate when it was not.
+func cold(rate, warm float64) bool {
+	if warm == 0 {
+		return rate < coldMemoryRate
+	}
+	return rate < coldRateShare*warm
+}
+
 // judgeMemory marks the run when first-touch page faults of the hypervisor may have made up more than a tenth of what was
-// measured: the memory that the run took from the host, at the probed rate instead of the warm one.
-func (res *RunResult) judgeMemory() {
-	if res.MemoryRate == 0 || res.MemoryRate >= coldMemoryRate {
+// measured: the memory that the run took from the host, at the probed rate instead of the warm one. warm is the rate seen right after
+// memory was warmed, bytes per second, 0 when it was not.
+func (res *RunResult) judgeMemory(warm float64) {
+	if res.MemoryRate == 0 || !cold(res.MemoryRate, warm) {
 		return
 	}
+	if warm == 0 {
+		warm = warmMemoryRate
+	}
 	touched := float64(res.FirstTouched)
-	extra := touched/res.MemoryRate - touched/warmMemoryRate
+	extra := touched/res.MemoryRate - touched/warm
 	base := res.Generator.CPUSeconds
 	if res.Broker != nil {
 		base = res.Broker.CPUSeconds

@@ -120,9 +120,9 @@ func (f *benchFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.json, "json", false, "print results.json instead of the table")
 	fl.BoolVar(&f.quick, "quick", false, "shortened run: 1 s of warm-up, 3 s measured, one repeat")
 	fl.IntVar(&f.repeats, "repeats", 0, "measured runs per point and target (default: the profile's)")
-	fl.StringVar(&f.warmMemory, "warm-memory", "", "touch and free this much memory first, such as 8GiB, and again when it is found cold")
+	fl.StringVar(&f.warmMemory, "warm-memory", "", "touch this much memory first, such as 8GiB, and keep the hypervisor from taking it back")
 	fl.StringVar(&f.dataDir, "data-parent", "",
-		"directory in which embedded brokers make their data directories (default: the temporary directory)")
+		"directory in which embedded brokers and peers make their data directories (default: the temporary directory)")
 	f.fields = map[string]*string{}
 	for _, field := range bench.Fields() {
 		f.fields[field.Name] = fl.String(strings.ReplaceAll(field.Name, "_", "-"), "", field.Doc)
@@ -175,7 +175,7 @@ func (f *benchFlags) resolve(ctx context.Context, log io.Writer) ([]bench.Target
 		targets = append(targets, f.embedded(""))
 	}
 	for _, name := range f.peers {
-		t, err := bench.NewPeer(ctx, name, peers.Files, log)
+		t, err := bench.NewPeer(ctx, name, f.dataDir, peers.Files, log)
 		if err != nil {
 			return nil, err
 		}
