@@ -219,7 +219,7 @@ func (b *Broker) openStore() (err error) {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("opening the log directories: %w", err)
+		return withNext(fmt.Errorf("opening the log directories: %w", err))
 	}
 	b.onStop(b.store.Close)
 	return nil
@@ -235,7 +235,7 @@ func (b *Broker) startNode() (err error) {
 		PartitionsDefault: int32(b.config.Int("num.partitions")),
 	})
 	if err != nil {
-		return fmt.Errorf("starting the metadata node: %w", err)
+		return withNext(fmt.Errorf("starting the metadata node: %w", err))
 	}
 	b.onStop(func(context.Context) error { b.node.Stop(); return nil })
 	b.config.SetDynamic(dynamicBrokerValues(b.node.Image(), b.nodeID))

@@ -105,7 +105,7 @@ func TestApplyIsPureAndKeepsTheImageWhole(t *testing.T) {
 			checkImage(t, next)
 			img = next.at(uint64(n)+1, 1)
 		}
-		back, err := decodeSnapshot(appendSnapshot(nil, snapshot{img, []uint64{2}}))
+		back, err := decodeSnapshot(appendSnapshot(nil, snapshot{image: img, voters: []uint64{2}}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,7 +67,7 @@ func TestDecodersRefuseEveryPrefixAndFlip(t *testing.T) {
 	}
 	img = img.at(9, 2)
 	records := appendRecords(nil, sampleRecords())
-	file := appendSnapshot(nil, snapshot{img, []uint64{2}})
+	file := appendSnapshot(nil, snapshot{image: img, voters: []uint64{2}})
 	hard := appendHardState(nil, hardState{3, 2, 100})
 	for _, c := range []struct {
 		name   string
@@ -133,7 +133,7 @@ func FuzzDecodeSnapshot(f *testing.F) {
 	for _, r := range sampleRecords() {
 		img, _ = Apply(img, r)
 	}
-	f.Add(appendSnapshot(nil, snapshot{img.at(9, 2), []uint64{2}})[snapshotHeaderBytes:])
+	f.Add(appendSnapshot(nil, snapshot{image: img.at(9, 2), voters: []uint64{2}})[snapshotHeaderBytes:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		d := newDecoder(body) // behind the CRC, which would hide the decoder from the fuzzer
 		d.partitions = fuzzPartitionsMax

@@ -35,10 +35,11 @@ type fakeLog struct {
 
 func newFakeLog() *fakeLog { return &fakeLog{start: 1, perEntry: 100} }
 
-func (l *fakeLog) first() uint64          { l.mu.Lock(); defer l.mu.Unlock(); return l.start }
-func (l *fakeLog) end() uint64            { l.mu.Lock(); defer l.mu.Unlock(); return l.endLocked() }
-func (l *fakeLog) endLocked() uint64      { return l.start + uint64(len(l.entries)) }
-func (l *fakeLog) otherPartition() string { return l.other }
+func (l *fakeLog) first() uint64                 { l.mu.Lock(); defer l.mu.Unlock(); return l.start }
+func (l *fakeLog) end() uint64                   { l.mu.Lock(); defer l.mu.Unlock(); return l.endLocked() }
+func (l *fakeLog) endLocked() uint64             { return l.start + uint64(len(l.entries)) }
+func (l *fakeLog) locate(uint64) (string, int64) { return "fake.log", 7 }
+func (l *fakeLog) otherPartition() string        { return l.other }
 
 func (l *fakeLog) load(from uint64) ([]*raftpb.Entry, error) {
 	l.mu.Lock()

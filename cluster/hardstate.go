@@ -35,10 +35,20 @@ func appendHardState(dst []byte, h hardState) []byte {
 // decodeHardState reads the bytes of the file. Only what appendHardState writes is accepted.
 func decodeHardState(b []byte) (hardState, error) {
 	var h hardState
-	_, err := fmt.Sscanf(string(b), "weir quorum-state 1\nterm %d\nvote %d\ncommit %d\n", &h.term, &h.vote, &h.commit)
-	if err != nil || string(appendHardState(nil, h)) != string(b) {
-		lines := strings.Count(string(b), "\n")
-		return hardState{}, &CorruptError{Pos: -1, Reason: fmt.Sprintf("%d bytes in %d lines are no quorum-state, or its CRC is wrong", len(b), lines)}
+	var version uint64
+	lines, pos := strings.SplitAfter(string(b), "\n"), int64(0)
+	for i, field := range []struct {
+		format string
+		value  *uint64
+	}{{"weir quorum-state %d\n", &version}, {"term %d\n", &h.term}, {"vote %d\n", &h.vote}, {"commit %d\n", &h.commit}} {
+		line := lines[min(i, len(lines)-1)]
+		if _, err := fmt.Sscanf(line, field.format, field.value); err != nil || line != fmt.Sprintf(field.format, *field.value) || version != 1 {
+			return hardState{}, &CorruptError{Pos: pos, Reason: fmt.Sprintf("line %d of %d bytes: got %.60q, want %q", i+1, len(b), line, field.format)}
+		}
+		pos += int64(len(line))
+	}
+	if want := string(appendHardState(nil, h)[pos:]); want != string(b[pos:]) {
+		return hardState{}, &CorruptError{Pos: pos, Reason: fmt.Sprintf("got %.60q after the fields, which have %q", b[pos:], want)}
 	}
 	return h, nil
 }

@@ -3,6 +3,8 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -35,12 +37,12 @@ type entryLog interface {
 	append(entries []*raftpb.Entry) (int64, error)
 	// trim frees the entries below index. Safe beside the loop.
 	trim(index uint64) error
+	// locate names the file and the byte position of the batch that holds an entry, to be told to people: what it can tell of one that
+	// is not there is the directory, and -1.
+	locate(index uint64) (path string, pos int64)
 	// otherPartition names a partition of clients' that lies beside the log, "" when there is none.
 	otherPartition() string
 }
-
-// logName names the log in errors.
-const logName = LogTopic + "-0"
 
 // LogConfig is the configuration of the metadata log. The store must be opened with it for LogTopic, so that no retention rule
 // ever touches the log: only snapshots trim it.
@@ -72,15 +74,16 @@ type engineLog struct {
 func openEngineLog(store *engine.Store, c clock.Clock) (*engineLog, error) {
 	tp := engine.TopicPartition{Topic: LogTopic, Partition: LogPartition}
 	log, err := store.CreateLog(tp, logTopicID, LogConfig())
-	if err != nil {
-		return nil, fmt.Errorf("cluster: open %s: %w", tp, err)
-	}
 	// What a crash left in the page cache is acted upon from now on, so it must be on disk.
-	err = log.Err()
+	if err == nil {
+		err = log.Err()
+	}
 	if err == nil {
 		err = log.Sync()
 	}
 	switch {
+	case errors.Is(err, engine.ErrExists): // by another id than a metadata log ever had
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, filepath.Join(store.Log(tp).Dir(), "partition.metadata"), err)
 	case errors.Is(err, engine.ErrCorrupt):
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	case err != nil:
@@ -102,13 +105,17 @@ func (l *engineLog) load(from uint64) ([]*raftpb.Entry, error) {
 		}
 		if err != nil {
 			res.Release()
-			return nil, fmt.Errorf("%w: %s: read at offset %d of %d: %w", ErrCorrupt, l.log.TopicPartition(), offset, end, err)
+			return nil, fmt.Errorf("%w: %s: read at offset %d of %d: %w", ErrCorrupt, l.log.Dir(), offset, end, err)
 		}
-		buf, err = copySpans(buf[:0], res)
+		for _, span := range res.Spans {
+			if buf, err = readSpan(buf, span); err == nil {
+				entries, err = l.parse(entries, buf, span, from)
+			}
+			if err != nil {
+				break
+			}
+		}
 		res.Release()
-		if err == nil {
-			entries, err = l.parse(entries, buf, from)
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -116,35 +123,45 @@ func (l *engineLog) load(from uint64) ([]*raftpb.Entry, error) {
 	}
 	for i, e := range entries {
 		if want := from + uint64(i); e.GetIndex() != want {
-			return nil, &CorruptError{Path: l.log.Dir(), Pos: -1, Index: want, Reason: fmt.Sprintf("found entry %d in its place", e.GetIndex())}
+			path, pos := l.locate(want)
+			return nil, &CorruptError{Path: path, Pos: pos, Index: want, Reason: fmt.Sprintf("found entry %d in its place", e.GetIndex())}
 		}
 	}
 	return entries, nil
 }
 
-func copySpans(dst []byte, res engine.ReadResult) ([]byte, error) {
-	for _, s := range res.Spans {
-		start := len(dst)
-		dst = append(dst, make([]byte, s.Len)...)
-		if n, err := s.File.ReadAt(dst[start:], s.Pos); n < int(s.Len) {
-			return nil, fmt.Errorf("%w: read %d bytes of the log at byte %d: got %d: %w", ErrCorrupt, s.Len, s.Pos, n, err)
-		}
+// readSpan returns the bytes of a span, in the place of buf's.
+func readSpan(buf []byte, s engine.Span) ([]byte, error) {
+	buf = slices.Grow(buf[:0], int(s.Len))[:s.Len]
+	if n, err := s.File.ReadAt(buf, s.Pos); n < len(buf) {
+		return buf, fmt.Errorf("%w: %s: read %d bytes at byte %d: got %d: %w", ErrCorrupt, s.File.Name(), s.Len, s.Pos, n, err)
 	}
-	return dst, nil
+	return buf, nil
 }
 
-// parse appends the entries of whole batches, from index from on.
-func (l *engineLog) parse(entries []*raftpb.Entry, b []byte, from uint64) ([]*raftpb.Entry, error) {
-	bad := func(index uint64, format string, args ...any) error {
-		return &CorruptError{Path: l.log.Dir(), Pos: -1, Index: index, Reason: fmt.Sprintf(format, args...)}
+func (l *engineLog) locate(index uint64) (path string, pos int64) {
+	res, err := l.log.Read(int64(index)-1, engine.ReadOptions{MaxBytes: 1, MinOneBatch: true, Isolation: engine.ReadAll})
+	defer res.Release()
+	if err != nil || len(res.Spans) == 0 {
+		return l.log.Dir(), -1
 	}
+	return res.Spans[0].File.Name(), res.Spans[0].Pos
+}
+
+// parse appends the entries of the batches of a span, whose bytes are b, from index from on.
+func (l *engineLog) parse(entries []*raftpb.Entry, b []byte, span engine.Span, from uint64) ([]*raftpb.Entry, error) {
 	for len(b) > 0 {
-		batch, rest, err := record.Next(b)
-		if err == nil && batch.CRC() != batch.ComputeCRC() {
-			err = fmt.Errorf("CRC is %08x, the header says %08x", batch.ComputeCRC(), batch.CRC())
+		pos := span.Pos + span.Len - int64(len(b)) // of the batch
+		bad := func(index uint64, format string, args ...any) error {
+			return &CorruptError{Path: span.File.Name(), Pos: pos, Index: index, Reason: fmt.Sprintf(format, args...)}
 		}
+		batch, rest, err := record.Next(b)
 		if err != nil {
-			return nil, bad(from, "batch: %v", err)
+			return nil, bad(0, "batch: %v", err)
+		}
+		if got, want := batch.ComputeCRC(), batch.CRC(); got != want {
+			pos += record.PosCRC
+			return nil, bad(uint64(batch.BaseOffset())+1, "batch crc: got %08x, want %08x", got, want)
 		}
 		it := batch.Records(nil, 0)
 		for it.Next() {

@@ -386,7 +386,7 @@ func entryPayload(e *raftpb.Entry) ([]Record, error) {
 	}
 	records, err := decodeRecords(e.Data)
 	if c, ok := err.(*CorruptError); ok {
-		c.Path, c.Index = logName, e.GetIndex()
+		c.Index, c.Reason, c.Pos = e.GetIndex(), fmt.Sprintf("byte %d of the entry: %s", c.Pos, c.Reason), -1
 	}
 	return records, err
 }

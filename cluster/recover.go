@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -42,17 +43,20 @@ func (n *Node) recover() error {
 		return n.formatOrRefuse(snap != nil || end > 1)
 	}
 	img, voters := newImage(), []uint64{raftID(o.NodeID)}
+	snapPath := "no snapshot in " + l.dir
 	if snap != nil {
-		img, voters = snap.image, snap.voters
+		img, voters, snapPath = snap.image, snap.voters, snap.path
 	}
 	if len(voters) != 1 || voters[0] != raftID(o.NodeID) {
-		return fmt.Errorf("%w: %s: its voters are %v, this node is %d", ErrForeign, l.dir, voters, raftID(o.NodeID))
+		return fmt.Errorf("%w: %s: its voters are %v, this node is %d", ErrForeign, snapPath, voters, raftID(o.NodeID))
 	}
-	if first > img.index+1 {
-		return fmt.Errorf("%w: the log begins with entry %d, the snapshot in %s ends with entry %d", ErrMissing, first, l.dir, img.index)
+	if path, _ := l.log.locate(first); first > img.index+1 {
+		return fmt.Errorf("%w: %s begins with entry %d, the snapshot ends with entry %d (%s)", ErrMissing, path, first, img.index, snapPath)
 	}
 	if last := max(img.index, hard.commit); end <= last {
-		return fmt.Errorf("%w: the log ends with entry %d, but entries to %d were committed", ErrMissing, end-1, last)
+		path, _ := l.log.locate(max(end, 2) - 1)
+		return fmt.Errorf("%w: %s ends with entry %d, but entries to %d were committed (%s, %s)", ErrMissing, path, end-1, last,
+			filepath.Join(l.dir, hardStateFile), snapPath)
 	}
 	l.storage = raftStorage{hard: hard, voters: voters, index: img.index, term: img.term}
 	n.image.Store(img)
@@ -70,7 +74,7 @@ func (n *Node) adopt(entries []*raftpb.Entry) error {
 	term := l.storage.term
 	for i, e := range entries {
 		bad := func(format string, args ...any) error {
-			return &CorruptError{Path: logName, Pos: -1, Index: e.GetIndex(), Reason: fmt.Sprintf(format, args...)}
+			return n.inLog(&CorruptError{Index: e.GetIndex(), Reason: fmt.Sprintf(format, args...)})
 		}
 		if want := l.storage.index + 1 + uint64(i); e.GetIndex() != want {
 			return bad("it is in the place of entry %d", want)
@@ -86,10 +90,18 @@ func (n *Node) adopt(entries []*raftpb.Entry) error {
 	}
 	l.storage.add(entries)
 	if err := n.apply(entries); err != nil {
-		return err
+		return n.inLog(err)
 	}
 	l.storage.drop(n.Image().index)
 	return nil
+}
+
+// inLog names the file and the position of the entry that a CorruptError is about.
+func (n *Node) inLog(err error) error {
+	if c, ok := err.(*CorruptError); ok && c.Path == "" {
+		c.Path, c.Pos = n.loop.log.locate(c.Index)
+	}
+	return err
 }
 
 // formatOrRefuse begins a new cluster, if there is nothing that says that there was one.
@@ -116,7 +128,7 @@ func (n *Node) formatOrRefuse(metadata bool) error {
 func (n *Node) checkIdentity() error {
 	have, want := n.Image().ClusterID(), n.clusterID
 	if have != "" && have != want {
-		return fmt.Errorf("%w: the metadata is of cluster %q, the directory of cluster %q", ErrForeign, have, want)
+		return fmt.Errorf("%w: %s: the metadata is of cluster %q, the file says %q", ErrForeign, filepath.Join(n.opts.Dir, "meta.properties"), have, want)
 	}
 	return nil
 }

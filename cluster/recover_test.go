@@ -141,7 +141,7 @@ func TestStartDecides(t *testing.T) {
 			t.Fatal(err)
 		}
 	}, ErrCorrupt, "it holds entry")
-	f("snapshot gone", true, func(t *testing.T, mem *vfs.Mem, _ *fakeLog) { remove(t, mem, snapshotsOn(t, mem)[0]) }, ErrMissing, "the log begins with entry")
+	f("snapshot gone", true, func(t *testing.T, mem *vfs.Mem, _ *fakeLog) { remove(t, mem, snapshotsOn(t, mem)[0]) }, ErrMissing, "fake.log begins with entry")
 	f("snapshot of another node", true, func(t *testing.T, mem *vfs.Mem, _ *fakeLog) {
 		s, err := readSnapshot(mem, folder(""))
 		if err != nil {
@@ -154,7 +154,7 @@ func TestStartDecides(t *testing.T) {
 	}, ErrForeign, "voters are [9]")
 	f("log gone", false, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { empty(l) }, ErrMissing, "entries to 42 were committed")
 	f("log gone, snapshot there", true, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { empty(l) }, ErrMissing, "were committed")
-	f("log ends early", false, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { l.entries = l.entries[:41] }, ErrMissing, "the log ends with entry 41, but entries to 42")
+	f("log ends early", false, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { l.entries = l.entries[:41] }, ErrMissing, "fake.log ends with entry 41, but entries to 42")
 	f("entry damaged", false, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { l.entries[20].Data[3] ^= 0xff }, ErrCorrupt, "entry 21")
 	f("entry out of place", false, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { l.entries[20].Index = new(uint64(22)) }, ErrCorrupt, "place of entry 21")
 	f("term beyond the hard state", false, func(_ *testing.T, _ *vfs.Mem, l *fakeLog) { l.entries[41].Term = new(uint64(7)) }, ErrCorrupt, "its term is 7")
@@ -171,7 +171,7 @@ func TestStartRefusesAnotherCluster(t *testing.T) {
 func TestNewestOfSeveralSnapshotsCounts(t *testing.T) {
 	mem, log, want := grown(t, false)
 	// An older snapshot beside a newer one: the crash came before the older was removed.
-	for _, s := range []snapshot{{newImage().at(3, 1), []uint64{2}}, {want, []uint64{2}}} {
+	for _, s := range []snapshot{{image: newImage().at(3, 1), voters: []uint64{2}}, {image: want, voters: []uint64{2}}} {
 		if _, err := writeSnapshot(mem, folder(""), s); err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ const (
 type snapshot struct {
 	image  *Image
 	voters []uint64 // Raft ids
+	path   string   // the file it was read from
 }
 
 // snapshotName is the file's name: it sorts by index, and tells both without being opened.
@@ -71,10 +72,12 @@ func decodeSnapshot(b []byte) (snapshot, error) {
 	}
 	body := b[snapshotHeaderBytes:]
 	if length := binary.BigEndian.Uint64(b[len(snapshotMagic)+4:]); length != uint64(len(body)) {
+		head.pos = len(snapshotMagic) + 4
 		return snapshot{}, head.failf("the body has %d bytes, the header says %d", len(body), length)
 	}
 	want := binary.BigEndian.Uint32(b[len(snapshotMagic):])
 	if got := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)); got != want {
+		head.pos = len(snapshotMagic)
 		return snapshot{}, head.failf("the CRC of the body is %08x, the header says %08x", got, want)
 	}
 	d := newDecoder(b)
@@ -117,6 +120,7 @@ func readSnapshot(fsys vfs.FS, dir string) (*snapshot, error) {
 	if index, term, _ := parseSnapshotName(filepath.Base(path)); index != s.image.index || term != s.image.term {
 		return nil, &CorruptError{Path: path, Pos: -1, Reason: fmt.Sprintf("it holds entry %d of term %d", s.image.index, s.image.term)}
 	}
+	s.path = path
 	return &s, nil
 }
 

@@ -93,10 +93,10 @@ func (d *logDir) identify() error {
 		return err
 	}
 	if o.ClusterID != "" && m.ClusterID != o.ClusterID {
-		return fmt.Errorf("%w: %s: cluster.id got %q, want %q", ErrForeignDirectory, d.path, m.ClusterID, o.ClusterID)
+		return fmt.Errorf("%w: %s: cluster.id got %q, want %q", ErrForeignDirectory, filepath.Join(d.path, metaPropertiesName), m.ClusterID, o.ClusterID)
 	}
 	if m.NodeID != o.NodeID {
-		return fmt.Errorf("%w: %s: node.id got %d, want %d", ErrForeignDirectory, d.path, m.NodeID, o.NodeID)
+		return fmt.Errorf("%w: %s: node.id got %d, want %d", ErrForeignDirectory, filepath.Join(d.path, metaPropertiesName), m.NodeID, o.NodeID)
 	}
 	d.meta = m
 	return nil
@@ -110,7 +110,7 @@ func (d *logDir) format() error {
 	}
 	for _, name := range names {
 		if _, ok := parsePartitionDir(name); ok {
-			return fmt.Errorf("%w: %s holds the partition %s but no %s", ErrForeignDirectory, d.path, name, metaPropertiesName)
+			return fmt.Errorf("%w: %s is not there, but the partition %s is", ErrForeignDirectory, filepath.Join(d.path, metaPropertiesName), name)
 		}
 	}
 	if err := syncParents(o.FS, d.path); err != nil {

@@ -26,7 +26,7 @@ func TestBitRot(t *testing.T) {
 		t.Skip("starts a broker for each case")
 	}
 	templates := map[bool]string{false: rotTemplate(t, true), true: rotTemplate(t, false)}
-	for _, cases := range [][]rotCase{rotOfLogs(), rotOfDerivedFiles(), rotOfMetadata()} {
+	for _, cases := range [][]rotCase{rotOfLogs(), rotOfDerivedFiles()} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
 				d := &rotDir{t: t, path: filepath.Join(t.TempDir(), "data")}
@@ -97,30 +97,6 @@ func (d *rotDir) whole() *server {
 	d.others(s)
 	s.stop()
 	return s
-}
-
-// refused: the broker does not start and names the file. Nothing on disk has changed, so that it can be put right.
-func (d *rotDir) refused(path string, words ...string) {
-	d.t.Helper()
-	before, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		d.t.Fatal(err)
-	}
-	stdout, stderr, status := run(d.t, "", "serve", "--data-dir", d.path, "--listen", "127.0.0.1:0")
-	if status != 1 || stdout != "" {
-		d.t.Errorf("exit status %d, output %q; want 1 and no word of being ready", status, stdout)
-	}
-	for _, word := range words {
-		if !strings.Contains(stderr, word) {
-			d.t.Errorf("the message lacks %q\n%s", word, stderr)
-		}
-	}
-	if after, _ := os.ReadFile(path); string(after) != string(before) {
-		d.t.Errorf("%s was changed", path)
-	}
-	if _, err := os.Stat(filepath.Join(d.path, "rot-0")); err != nil {
-		d.t.Errorf("the records: %v", err)
-	}
 }
 
 // crcPos is where a batch has its CRC, payload a byte in the middle of its records.
@@ -258,46 +234,5 @@ func rotOfDerivedFiles() []rotCase {
 			damage("nothing in", func([]byte) []byte { return nil })
 		}
 	}
-	return cases
-}
-
-func rotOfMetadata() (cases []rotCase) {
-	f := func(name, file string, damage func(d *rotDir, path string)) {
-		for _, killed := range []bool{false, true} {
-			how := map[bool]string{false: " after a stop", true: " after a kill"}[killed]
-			cases = append(cases, rotCase{name + how, killed, func(t *testing.T, d *rotDir) {
-				path := d.file(file)
-				damage(d, path)
-				d.refused(path, filepath.Base(filepath.Dir(path)))
-			}})
-		}
-	}
-	const log = "__cluster_metadata-0/00000000000000000000.log"
-	f("bit in the middle of the metadata log", log, func(d *rotDir, path string) {
-		d.flip(path, d.batches(path)[1].payload())
-	})
-	f("bit in an offset of the metadata log", log, func(d *rotDir, path string) { d.flip(path, int(d.batches(path)[1].pos)+6) })
-	f("zeros in the middle of the metadata log", log, func(d *rotDir, path string) {
-		b := d.batches(path)[1]
-		d.zero(path, int(b.pos), int(b.end-b.pos))
-	})
-	f("zeros over the metadata log", log, func(d *rotDir, path string) {
-		d.change(path, func(b []byte) []byte { clear(b); return b })
-	})
-	f("nothing in the metadata log", log, func(d *rotDir, path string) {
-		d.change(path, func([]byte) []byte { return nil })
-	})
-	f("bit in quorum-state", "__cluster_metadata/quorum-state", func(d *rotDir, path string) { d.flip(path, 25) })
-	f("zeros in quorum-state", "__cluster_metadata/quorum-state", func(d *rotDir, path string) {
-		d.change(path, func(b []byte) []byte { clear(b); return b })
-	})
-	f("nothing in quorum-state", "__cluster_metadata/quorum-state", func(d *rotDir, path string) {
-		d.change(path, func([]byte) []byte { return nil })
-	})
-	f("no metadata log", log, func(d *rotDir, path string) {
-		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
-			d.t.Fatal(err)
-		}
-	})
 	return cases
 }
