@@ -13,18 +13,32 @@ import (
 
 // handleDescribeConfigs serves DescribeConfigs (key 32, versions 1-4): every key of a topic or of this broker with the value
 // in force, where it comes from, its synonyms (KIP-226), its type and documentation (KIP-569). No key names, null or an empty list, ask for all.
+// A resource that is in the request more than once is INVALID_REQUEST: the answer is a hundred times the question.
 func (b *Broker) handleDescribeConfigs(r *request, req *kmsg.DescribeConfigsRequest) {
+	asked := make([]cluster.Resource, len(req.Resources))
+	for i := range req.Resources {
+		asked[i] = cluster.Resource{Type: cluster.ResourceType(req.Resources[i].ResourceType), Name: req.Resources[i].ResourceName}
+	}
+	twice := repeated(asked)
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	for i := range req.Resources {
-		resp.Resources = append(resp.Resources, b.describeResource(req, &req.Resources[i]))
+		if twice[asked[i]] {
+			out := kmsg.NewDescribeConfigsResponseResource()
+			out.ResourceType, out.ResourceName = req.Resources[i].ResourceType, req.Resources[i].ResourceName
+			out.ErrorCode, out.ErrorMessage = invalidRequest("the resource is named more than once in the request")
+			resp.Resources = append(resp.Resources, out)
+			continue
+		}
+		resp.Resources = append(resp.Resources, b.describeResource(req, &req.Resources[i], asked[i]))
 	}
 	r.Reply(resp)
 }
 
-func (b *Broker) describeResource(req *kmsg.DescribeConfigsRequest, asked *kmsg.DescribeConfigsRequestResource) kmsg.DescribeConfigsResponseResource {
+func (b *Broker) describeResource(req *kmsg.DescribeConfigsRequest, asked *kmsg.DescribeConfigsRequestResource,
+	res cluster.Resource) kmsg.DescribeConfigsResponseResource {
 	out := kmsg.NewDescribeConfigsResponseResource()
 	out.ResourceType, out.ResourceName = asked.ResourceType, asked.ResourceName
-	settings, code, message := b.settingsOf(cluster.Resource{Type: cluster.ResourceType(asked.ResourceType), Name: asked.ResourceName})
+	settings, code, message := b.settingsOf(res)
 	if code != protocol.ErrNone {
 		out.ErrorCode, out.ErrorMessage = int16(code), &message
 		return out

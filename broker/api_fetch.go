@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -50,6 +51,9 @@ func (b *Broker) handleFetch(r *request, body []byte) error {
 	if err := req.Decode(body, r.version); err != nil {
 		return err
 	}
+	if !r.onWorker && partitionCount(req) > loopPartitionsMax {
+		return b.workers.submit(r.state, job{h: handler{handle: b.handleFetch}, r: r, body: bytes.Clone(body)})
+	}
 	op := &fetchOp{
 		b: b, r: r, full: true, follower: req.ReplicaID >= 0,
 		minBytes: int64(req.MinBytes),
@@ -62,6 +66,10 @@ func (b *Broker) handleFetch(r *request, body []byte) error {
 	if code := b.openFetch(op, req); code != protocol.ErrNone {
 		b.refuseFetch(r, code)
 		return nil
+	}
+	if !r.onWorker && op.session != nil && op.session.readyCount() > loopPartitionsMax {
+		start := func(*request, []byte) error { op.start(); return nil }
+		return b.workers.submit(r.state, job{h: handler{handle: start}, r: r})
 	}
 	op.start()
 	return nil
@@ -102,9 +110,15 @@ func (b *Broker) openFetch(op *fetchOp, req *protocol.FetchRequest) protocol.Err
 	return protocol.ErrNone
 }
 
-// setOwn makes the partitions of a fetch without a session.
+// setOwn makes the partitions of a fetch without a session. One that a long request names again has the place of its first mention and
+// the wishes of its last, as in a session: the answer is no larger than what there is.
 func (op *fetchOp) setOwn(req *protocol.FetchRequest) {
-	op.own = make([]fetchPartition, partitionCount(req))
+	count := partitionCount(req)
+	op.own = make([]fetchPartition, count)
+	var places map[fetchKey]int
+	if count > loopPartitionsMax {
+		places = make(map[fetchKey]int, count)
+	}
 	image := op.b.node.Image()
 	n := 0
 	for i := range req.Topics {
@@ -116,14 +130,23 @@ func (op *fetchOp) setOwn(req *protocol.FetchRequest) {
 			name = strings.Clone(name)
 		}
 		for j := range t.Partitions {
+			key := fetchKey{topic: name, id: cluster.TopicID(t.ID), partition: t.Partitions[j].Partition}
+			if place, again := places[key]; again {
+				op.own[place].set(&t.Partitions[j])
+				continue
+			}
+			if places != nil {
+				places[key] = n
+			}
 			p := &op.own[n]
 			n++
 			p.op = op
 			p.waiter.Wake = p.wake
-			p.key = fetchKey{topic: name, id: cluster.TopicID(t.ID), partition: t.Partitions[j].Partition}
+			p.key = key
 			p.set(&t.Partitions[j])
 		}
 	}
+	op.own = op.own[:n]
 }
 
 // refuseFetch answers the request as a whole with an error: its session is not what it says.

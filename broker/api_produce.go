@@ -78,7 +78,7 @@ func (b *Broker) handleProduce(r *request, body []byte) error {
 		b.produceOps.Put(op)
 		return err
 	}
-	if !r.onWorker && b.opensBatches(&op.request, r.version >= produceByIDFirstVersion) {
+	if !r.onWorker && (op.partitionCount() > loopPartitionsMax || b.opensBatches(&op.request, r.version >= produceByIDFirstVersion)) {
 		b.produceOps.Put(op)
 		return b.workers.submit(r.state, job{h: handler{handle: b.handleProduce}, r: r, body: bytes.Clone(body)})
 	}
@@ -109,6 +109,14 @@ func (op *produceOp) recycle() {
 	op.firstError, op.throttle, op.response.ThrottleMs = nil, 0, 0
 }
 
+// partitionCount counts the partitions that the request names.
+func (op *produceOp) partitionCount() (n int) {
+	for i := range op.request.Topics {
+		n += len(op.request.Topics[i].Partitions)
+	}
+	return n
+}
+
 func (b *Broker) replyProduce(r *request, resp *protocol.ProduceResponse) {
 	f := b.frames.get()
 	f.buf = resp.AppendFrame(f.buf, r.version, r.correlationID)
@@ -117,11 +125,7 @@ func (b *Broker) replyProduce(r *request, resp *protocol.ProduceResponse) {
 
 // appendAll appends every partition of the request and builds the response. Topic names in it still share the frame.
 func (b *Broker) appendAll(r *request, op *produceOp) {
-	count := 0
-	for i := range op.request.Topics {
-		count += len(op.request.Topics[i].Partitions)
-	}
-	if cap(op.partitions) < count {
+	if count := op.partitionCount(); cap(op.partitions) < count {
 		op.partitions = make([]protocol.ProducePartitionResponse, 0, count)
 	}
 	image := b.node.Image()

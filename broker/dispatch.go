@@ -26,6 +26,10 @@ const (
 	onWorker
 )
 
+// loopPartitionsMax is how many partitions a request that is served on a loop may name, some 10 ms of work; one that names more goes
+// to a worker, so that the other connections of the loop do not wait for it.
+const loopPartitionsMax = 2048
+
 // handler is one row of the dispatch table.
 type handler struct {
 	key   int16

@@ -315,6 +315,15 @@ func (s *fetchSession) queueLocked(p *fetchPartition) {
 	}
 }
 
+// readyCount is how many partitions the next look has to look at, or more.
+func (s *fetchSession) readyCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.news.Lock()
+	defer s.news.Unlock()
+	return len(s.ready) + len(s.news.woken)
+}
+
 // takeReadyLocked returns the partitions that may have news and clears the list; they stay marked as queued.
 func (s *fetchSession) takeReadyLocked() []*fetchPartition {
 	s.news.Lock()

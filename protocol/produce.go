@@ -13,6 +13,10 @@ const (
 	produceMax          = 13
 )
 
+// ProducePartitionsMax is the most partitions, and the most topics, that ProduceRequest.Decode takes in one request. An entry takes
+// some thirty times its size on the wire, with its answer: this bounds what a request without records can make the broker allocate.
+const ProducePartitionsMax = 200_000
+
 // ProduceRequest is a Produce request, versions 3 to 13. One value is used again and again: Decode keeps its slices.
 type ProduceRequest struct {
 	// TransactionalID is empty when null.
@@ -49,7 +53,7 @@ func checkProduceVersion(version int16) error {
 }
 
 // Decode parses a request body. All strings and Records share body's bytes. Errors: ErrUnservedAPI for a version
-// outside 3 to 13, ErrMalformed, ErrTrailing; the request is then not to be used.
+// outside 3 to 13, ErrMalformed, also for more than ProducePartitionsMax partitions, ErrTrailing; the request is then not to be used.
 func (p *ProduceRequest) Decode(body []byte, version int16) error {
 	if err := checkProduceVersion(version); err != nil {
 		return err
@@ -60,10 +64,10 @@ func (p *ProduceRequest) Decode(body []byte, version int16) error {
 	p.TransactionalID = r.nullableString(flexible)
 	p.Acks = r.int16()
 	p.TimeoutMs = r.int32()
-	for range r.arrayLen(flexible, topicBytesMin(byID, flexible)) {
+	for range r.arrayLenUpTo(ProducePartitionsMax, flexible, topicBytesMin(byID, flexible)) {
 		name, id := r.topic(byID, flexible)
 		start := len(p.partitions)
-		for range r.arrayLen(flexible, pick(flexible, 6, 8)) {
+		for range r.arrayLenUpTo(ProducePartitionsMax-len(p.partitions), flexible, pick(flexible, 6, 8)) {
 			p.partitions = append(p.partitions, ProducePartition{Partition: r.int32(), Records: r.nullableBytes(flexible)})
 			r.tags(flexible)
 			if r.bad {

@@ -321,3 +321,27 @@ func TestNoAllocationInSteadyState(t *testing.T) {
 		}
 	}
 }
+
+// TestProducePartitionsMax takes as many partitions as allowed, and refuses more before it makes room for them.
+func TestProducePartitionsMax(t *testing.T) {
+	body := func(topics, partitions int) []byte {
+		b := binary.BigEndian.AppendUint32([]byte{0xff, 0xff, 0, 1, 0, 0, 0, 1}, uint32(topics))
+		for range topics {
+			b = binary.BigEndian.AppendUint32(append(b, 0, 0), uint32(partitions))
+			b = append(b, make([]byte, 8*partitions)...)
+		}
+		return b
+	}
+	var p ProduceRequest
+	if err := p.Decode(body(1, ProducePartitionsMax), 3); err != nil {
+		t.Errorf("%d partitions: %v", ProducePartitionsMax, err)
+	}
+	two := body(2, ProducePartitionsMax/2+1)
+	if err := p.Decode(two, 3); !errors.Is(err, ErrMalformed) {
+		t.Errorf("%d partitions: got %v, want ErrMalformed", ProducePartitionsMax+2, err)
+	}
+	many := append(binary.BigEndian.AppendUint32([]byte{0xff, 0xff, 0, 1, 0, 0, 0, 1}, ProducePartitionsMax+1), make([]byte, 6*(ProducePartitionsMax+1))...)
+	if got := allocated(func() { _ = p.Decode(many, 3) }); got > 1<<16 {
+		t.Errorf("%d topics: %d bytes allocated before the refusal", ProducePartitionsMax+1, got)
+	}
+}

@@ -175,6 +175,16 @@ func (r *reader) arrayLen(flexible bool, elemBytesMin int) int {
 	return n
 }
 
+// arrayLenUpTo is arrayLen of an array that must not have more than limit elements.
+func (r *reader) arrayLenUpTo(limit int, flexible bool, elemBytesMin int) int {
+	n := r.arrayLen(flexible, elemBytesMin)
+	if n > limit {
+		r.fail()
+		return 0
+	}
+	return n
+}
+
 // topic reads what names a topic: an id or a name.
 func (r *reader) topic(byID, flexible bool) (name string, id [16]byte) {
 	if byID {
