@@ -2,10 +2,14 @@ package broker
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 )
+
+// propertyLineMax is the longest line of a properties file, in bytes.
+const propertyLineMax = 1 << 20
 
 // ReadProperties reads a Kafka properties file: key=value, key:value or key value, one a line, # and ! comments,
 // backslash at a line's end to go on. name is the file's name for errors, which wrap ErrConfig. A key given twice keeps
@@ -13,7 +17,7 @@ import (
 func ReadProperties(r io.Reader, name string) (map[string]string, error) {
 	values := map[string]string{}
 	scanner := bufio.NewScanner(r)
-	scanner.Buffer(nil, 1<<20)
+	scanner.Buffer(nil, propertyLineMax)
 	pending, line := "", 0
 	for scanner.Scan() {
 		line++
@@ -33,7 +37,14 @@ func ReadProperties(r io.Reader, name string) (map[string]string, error) {
 		}
 		values[key] = value
 	}
-	if err := scanner.Err(); err != nil {
+	if pending != "" { // the backslash has no line after it
+		if key, value := splitProperty(pending); key != "" {
+			values[key] = value
+		}
+	}
+	if err := scanner.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("%w: %s:%d: the line is longer than %d bytes: not a properties file", ErrConfig, name, line+1, propertyLineMax)
+	} else if err != nil {
 		return nil, fmt.Errorf("%w: %s:%d: %w", ErrConfig, name, line+1, err)
 	}
 	return values, nil
@@ -95,9 +106,9 @@ func unknownKey(name string, keys []Key) string {
 		}
 	}
 	if best != "" {
-		return fmt.Sprintf("unknown key %q; did you mean %q?", name, best)
+		return fmt.Sprintf("unknown key %q is ignored; did you mean %q?", name, best)
 	}
-	return fmt.Sprintf("unknown key %q", name)
+	return fmt.Sprintf("unknown key %q is ignored", name)
 }
 
 // editDistance counts the single-character edits between two words (Levenshtein).

@@ -101,6 +101,12 @@ func TestReadProperties(t *testing.T) {
 	if len(got) != len(want) {
 		t.Errorf("got %q", got)
 	}
+	if got, err := ReadProperties(strings.NewReader("a=1\nb=2\\"), "f"); err != nil || got["b"] != "2" {
+		t.Errorf("a backslash at the file's end: got %q, %v; want b=2", got, err)
+	}
+	if _, err := ReadProperties(strings.NewReader("a=1\n"+strings.Repeat("x", 2<<20)), "f"); err == nil || !strings.Contains(err.Error(), "f:2: the line is longer") {
+		t.Errorf("got %v, want a word of the line's length at f:2", err)
+	}
 	if _, err := ReadProperties(strings.NewReader("a=1\n=2\n"), "f"); err == nil || !strings.Contains(err.Error(), "f:2") {
 		t.Errorf("got %v, want an error at f:2", err)
 	}

@@ -19,7 +19,7 @@ import (
 func (b *Broker) startMetrics(addr string) (listening string, stop func(context.Context) error, err error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return "", nil, fmt.Errorf("%w: metrics address %q: %w", ErrConfig, addr, err)
+		return "", nil, fmt.Errorf("serving metrics at %s: %w", addr, err)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{b: b})

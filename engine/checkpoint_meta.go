@@ -74,7 +74,7 @@ func parseMetaProperties(data []byte, path string) (MetaProperties, error) {
 		switch key {
 		case "version":
 			if value != "1" {
-				return m, corruptFile(path, r.lineStart, "version", strconv.Quote(clip(value)), "1")
+				return m, corruptFile(path, r.lineStart, "version", strconv.Quote(clip(value)), "1, the only format that this release knows")
 			}
 		case "cluster.id":
 			m.ClusterID = value

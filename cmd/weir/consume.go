@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -85,11 +87,11 @@ func (f *consumeFlags) startTime() (ms int64, given bool, err error) {
 	if f.timestamp == "" {
 		return 0, false, nil
 	}
-	if n, err := strconv.ParseInt(f.timestamp, 10, 64); err == nil {
+	if n, err := strconv.ParseInt(f.timestamp, 10, 64); err == nil && n >= 0 {
 		return n, true, nil
 	}
 	at, err := time.Parse(time.RFC3339, f.timestamp)
-	if err != nil {
+	if err != nil || at.UnixMilli() < 0 { // negative times are Kafka's way to name the ends of the log
 		return 0, true, usageError("--timestamp=%q: must be RFC 3339, such as 2026-01-31T12:00:00Z, or milliseconds since 1970", f.timestamp)
 	}
 	return at.UnixMilli(), true, nil
@@ -136,7 +138,7 @@ func (f *consumeFlags) plan(cmd *cobra.Command, topic string, start kgo.Offset) 
 		for _, p := range partitions {
 			starts[p] = start
 		}
-		if !f.untilEnd {
+		if !f.untilEnd && (f.offset == "" || strings.HasPrefix(f.offset, "-")) {
 			return nil
 		}
 		return f.bound(ctx, admin, topic, starts, ends)
@@ -168,7 +170,8 @@ func (f *consumeFlags) partitions(ctx context.Context, admin *kadm.Client, topic
 	return partitions, nil
 }
 
-// bound replaces the starts by offsets and fills the ends; a partition with nothing between the two leaves both maps.
+// bound checks --offset against what there is. For --until-end it also replaces the starts by offsets and fills the ends; a partition
+// with nothing between the two leaves both maps.
 func (f *consumeFlags) bound(ctx context.Context, admin *kadm.Client, topic string, starts map[int32]kgo.Offset, ends map[int32]int64) error {
 	last, err := admin.ListEndOffsets(ctx, topic)
 	if err != nil {
@@ -201,6 +204,12 @@ func (f *consumeFlags) bound(ctx context.Context, admin *kadm.Client, topic stri
 			if at, _ = strconv.ParseInt(f.offset, 10, 64); at < 0 {
 				at = max(begin.Offset, end.Offset+at)
 			}
+			if behind := at > end.Offset && (f.partition >= 0 || !f.untilEnd); behind || at < begin.Offset {
+				return fmt.Errorf("--offset=%d is out of range: partition %d of topic %s goes from %d to %d", at, p, topic, begin.Offset, end.Offset)
+			}
+		}
+		if !f.untilEnd {
+			continue
 		}
 		if at < 0 || at >= end.Offset {
 			delete(starts, p)
@@ -261,7 +270,8 @@ func printerOf(format string) (func(*bufio.Writer, *kgo.Record), error) {
 	return nil, usageError("--format=%q: must be value, key-value, headers or json", format)
 }
 
-// recordJSON is one line of --format json. Key and value are null where the record has none.
+// recordJSON is one line of --format json. Key and value are null where the record has none. What is not UTF-8 is there twice: as far
+// as it is text, and whole in base64.
 type recordJSON struct {
 	Topic     string              `json:"topic"`
 	Partition int32               `json:"partition"`
@@ -269,7 +279,17 @@ type recordJSON struct {
 	Timestamp int64               `json:"timestamp_ms"`
 	Headers   []map[string]string `json:"headers"`
 	Key       *string             `json:"key"`
+	KeyBase64 string              `json:"key_base64,omitempty"`
 	Value     *string             `json:"value"`
+	Base64    string              `json:"value_base64,omitempty"`
+}
+
+// base64Unless is b in base64, or "" when b is UTF-8.
+func base64Unless(b []byte) string {
+	if utf8.Valid(b) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(b)
 }
 
 func printRecordJSON(w *bufio.Writer, r *kgo.Record) {
@@ -280,9 +300,16 @@ func printRecordJSON(w *bufio.Writer, r *kgo.Record) {
 		s := string(b)
 		return &s
 	}
-	line := recordJSON{r.Topic, r.Partition, r.Offset, r.Timestamp.UnixMilli(), []map[string]string{}, text(r.Key), text(r.Value)}
+	line := recordJSON{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(), Headers: []map[string]string{},
+		Key: text(r.Key), KeyBase64: base64Unless(r.Key), Value: text(r.Value), Base64: base64Unless(r.Value),
+	}
 	for _, h := range r.Headers {
-		line.Headers = append(line.Headers, map[string]string{"key": h.Key, "value": string(h.Value)})
+		header := map[string]string{"key": h.Key, "value": string(h.Value)}
+		if whole := base64Unless(h.Value); whole != "" {
+			header["value_base64"] = whole
+		}
+		line.Headers = append(line.Headers, header)
 	}
 	b, _ := json.Marshal(line)
 	w.Write(b)

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -46,7 +49,7 @@ func newProduceCmd() *cobra.Command {
 	cmd.Flags().StringArrayVarP(&f.headers, "header", "H", nil, "header of every record, NAME=VALUE; may be given again")
 	cmd.Flags().StringVarP(&f.codec, "compression", "z", "none", "none, gzip, snappy, lz4 or zstd")
 	cmd.Flags().StringVar(&f.acks, "acks", "all", "0, 1 or all")
-	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print partition and offset of each record")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print topic, partition and offset of each record; the offset is -1 with --acks=0")
 	return cmd
 }
 
@@ -91,7 +94,11 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string, values []string) er
 		}
 		headers = append(headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
 	}
-	client, err := f.client.connect(append(opts, kgo.AllowAutoTopicCreation())...)
+	largest, err := f.largestBatch(cmd, topic)
+	if err != nil {
+		return f.client.unreachable(err)
+	}
+	client, err := f.client.connect(append(opts, kgo.AllowAutoTopicCreation(), kgo.ProducerBatchMaxBytes(largest))...)
 	if err != nil {
 		return err
 	}
@@ -112,6 +119,28 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string, values []string) er
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s written to %s\n", countOf(int(p.written.Load()), "record"), topic)
 	return nil
+}
+
+// largestBatch is the topic's max.message.bytes as the broker tells it, so that what the broker takes is not refused here; Kafka's default
+// when the topic is yet to be made or the broker does not tell. An error means that no broker answers.
+func (f *produceFlags) largestBatch(cmd *cobra.Command, topic string) (largest int32, err error) {
+	largest = 1048588
+	err = withAdmin(cmd, &f.client, func(ctx context.Context, admin *kadm.Client) error {
+		configs, err := admin.DescribeTopicConfigs(ctx, topic)
+		if silent := net.Error(nil); errors.As(err, &silent) {
+			return err
+		}
+		if err != nil || len(configs) != 1 || configs[0].Err != nil {
+			return nil
+		}
+		for _, config := range configs[0].Configs {
+			if n, err := strconv.ParseInt(config.MaybeValue(), 10, 32); config.Key == "max.message.bytes" && err == nil && n > 0 {
+				largest = int32(min(n, 64<<20))
+			}
+		}
+		return nil
+	})
+	return largest, err
 }
 
 func (f *produceFlags) explain(topic string, err error) error {
@@ -165,6 +194,9 @@ func (p *producing) send(ctx context.Context, value []byte) {
 			return
 		}
 		p.written.Add(1)
+		if p.flags.acks == "0" {
+			r.Offset = -1 // nobody said which one it got
+		}
 		if p.flags.verbose {
 			fmt.Fprintf(p.out, "%s %d %d\n", r.Topic, r.Partition, r.Offset)
 		}

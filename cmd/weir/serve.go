@@ -127,10 +127,16 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := net.SplitHostPort(f.metrics); f.metrics != "" && err != nil {
-		return usageError("--metrics=%q: must be HOST:PORT", f.metrics)
+	if f.metrics != "" {
+		_, port, err := net.SplitHostPort(f.metrics)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			return usageError("--metrics=%q: must be HOST:PORT", f.metrics)
+		}
 	}
-	endAtSecondSignal(cmd.Context(), logger)
+	defer endAtSecondSignal(cmd.Context(), logger)()
 	values, err := f.values(os.Environ())
 	if err != nil {
 		return err
@@ -169,10 +175,11 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 const secondSignalAfter = 50 * time.Millisecond
 
 // endAtSecondSignal has the process end at once when another signal follows the one that ended ctx, also while the broker starts.
-func endAtSecondSignal(ctx context.Context, logger *slog.Logger) {
+// After forget the end of ctx, which is then main's and no signal's, means nothing.
+func endAtSecondSignal(ctx context.Context, logger *slog.Logger) (forget func() bool) {
 	again := make(chan os.Signal, 1) // gets the first one, too
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() {
+	return context.AfterFunc(ctx, func() {
 		first := time.Now()
 		logger.Info("stopping")
 		for range again {

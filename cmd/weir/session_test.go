@@ -93,6 +93,7 @@ func TestWrongUsageExitsWithTwo(t *testing.T) {
 	f("unknown command", "completion", "tcsh")
 	f("unknown flag", "serve", "--nope")
 	f("must be HOST:PORT", "serve", "--metrics", "nope", "--data-dir", filepath.Join(t.TempDir(), "d"))
+	f("must be HOST:PORT", "serve", "--metrics", "127.0.0.1:99999", "--data-dir", filepath.Join(t.TempDir(), "d"))
 	f("must be a partition", "consume", "x", "--partition", "-7")
 	f("must be a partition", "produce", "x", "y", "--partition", "-7")
 	f("must not be negative", "consume", "x", "--count", "-1")
@@ -106,6 +107,17 @@ func TestWrongUsageExitsWithTwo(t *testing.T) {
 	f("must be 0, 1 or all", "produce", "x", "y", "--acks", "2")
 	f("argument", "topic", "describe")
 	f("must be debug", "serve", "--log-level", "loud")
+}
+
+// TestPortsInUseExitWithOne asks for the port of a broker that runs: for clients, and for metrics.
+func TestPortsInUseExitWithOne(t *testing.T) {
+	s := serve(t, t.TempDir())
+	for _, args := range [][]string{{"--listen", s.address}, {"--listen", "127.0.0.1:0", "--metrics", s.address}} {
+		_, stderr, status := run(t, "", append([]string{"serve", "--data-dir", filepath.Join(t.TempDir(), "d")}, args...)...)
+		if status != 1 || !strings.Contains(stderr, s.address) || !strings.Contains(stderr, "address already in use") {
+			t.Errorf("weir serve %s: exit status %d, %q; want 1 and a word of the address in use", strings.Join(args, " "), status, stderr)
+		}
+	}
 }
 
 func TestUnknownKeysWarnAndTheBrokerStarts(t *testing.T) {

@@ -43,6 +43,15 @@ func stoppedWhileStarting(t *testing.T) (s *server, pipe *os.File, stdout *bytes
 // signal sends SIGTERM, if the process is still there.
 func (s *server) signal() { _ = s.cmd.Process.Signal(syscall.SIGTERM) }
 
+// TestAStartThatFailsSaysNothingOfStopping tries again and again: main ends the context when the command has failed.
+func TestAStartThatFailsSaysNothingOfStopping(t *testing.T) {
+	for range 20 {
+		if _, stderr, _ := run(t, "", "serve", "--config", "/no/such/file"); strings.Contains(stderr, "stopping") {
+			t.Fatalf("got %q, want the error alone", stderr)
+		}
+	}
+}
+
 func TestSignalDuringTheStartStopsTheBroker(t *testing.T) {
 	s, pipe, stdout := stoppedWhileStarting(t)
 	if err := pipe.Close(); err != nil {
