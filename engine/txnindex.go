@@ -123,6 +123,13 @@ func parseTxnIndex(data []byte, path string) ([]AbortedTxn, error) {
 		if n := len(entries); n > 0 && entries[n-1].LastOffset >= t.LastOffset {
 			return entries, corruptFile(path, int64(pos), "last offset", t.LastOffset, fmt.Sprintf("more than %d", entries[n-1].LastOffset))
 		}
+		least := int64(0)
+		if n := len(entries); n > 0 {
+			least = entries[n-1].LastStableOffset
+		}
+		if t.LastStableOffset < least || t.LastStableOffset > t.LastOffset+1 {
+			return entries, corruptFile(path, int64(pos), "last stable offset", t.LastStableOffset, fmt.Sprintf("%d to %d", least, t.LastOffset+1))
+		}
 		entries = append(entries, t)
 	}
 	return entries, nil

@@ -14,8 +14,9 @@ import (
 
 // A start after a clean stop reads the checkpoints only, and one after a crash scans only what lies above the recovery point. So the
 // first reader of older records is the first who sees what has become of them. Before they are served, every batch is checked once: its
-// CRC, which a client would check as well, and its base offset, which no CRC covers and no client can check. It happens on a worker,
-// because it reads the disk. What this process wrote, or has checked, is trusted from then on.
+// CRC, which a client would check as well, and its base offset, which no CRC covers and no client can check; and the index of aborted
+// transactions is held against them (txnCheck). It happens on a worker, because it reads the disk. What this process wrote, or has
+// checked, is trusted from then on.
 
 const (
 	// verifyBytes is how much one job checks, more than one fetch takes, so that the next fetch does not wait.
@@ -31,6 +32,8 @@ type offsetRange struct{ from, to int64 }
 type verification struct {
 	// rot is the first damage that was found; nothing is read from its offset on.
 	rot atomic.Pointer[rotAt]
+	// walked is used by the job that runs: see txnCheck.
+	walked map[int64]walk
 
 	mu struct {
 		sync.Mutex
@@ -127,30 +130,64 @@ type rotFault struct {
 func (f *rotFault) Error() string { return f.err.Error() }
 
 // check reads the batches from an offset on, up to a bound or verifyBytes, and returns where it ended. A rotFault names the first batch
-// that may not be served; any other error says nothing about the log.
+// that may not be served; any other error says nothing about what follows the offset.
 func (l *Log) check(from, bound int64) (to int64, err error) {
-	for bytes := int64(0); from < bound && bytes < verifyBytes; {
-		res, err := l.Read(from, ReadOptions{MaxBytes: scanReadBytes, MinOneBatch: true, Isolation: ReadAll})
+	txns, begin := txnCheck{log: l}, rotFault{offset: from}
+	to = from
+	for bytes, more := int64(0), true; more && to < bound && bytes < verifyBytes; {
+		res, err := l.Read(to, ReadOptions{MaxBytes: scanReadBytes, MinOneBatch: true, Isolation: ReadAll})
 		if err != nil {
-			return from, err
+			if unfinished := txns.finish(to); unfinished != nil {
+				return from, begin.unless(unfinished)
+			}
+			return to, err
+		}
+		if more = len(res.Spans) > 0; more && bytes == 0 {
+			begin.at = l.placeOf(res.Spans[0], from)
 		}
 		for _, span := range res.Spans {
-			if from, err = l.checkSpan(span, from); err != nil {
+			if to, err = l.checkSpan(span, to, &txns); err != nil {
 				break
 			}
 			bytes += span.Len
 		}
 		res.Release()
-		if err != nil || len(res.Spans) == 0 {
-			return from, err
+		if err != nil {
+			var fault *rotFault
+			if errors.As(err, &fault) {
+				err = cmp.Or(begin.unless(txns.finish(fault.offset)), err) // what lies before it will be served
+			}
+			return from, begin.unless(err)
 		}
-		from = max(from, min(res.NextOffset, l.off.load().LogEnd))
+		if more {
+			to = max(to, min(res.NextOffset, l.off.load().LogEnd))
+		}
 	}
-	return from, nil
+	if err := txns.finish(to); err != nil {
+		return from, begin.unless(err)
+	}
+	return to, nil
+}
+
+// placeOf is where a span begins, with the batch of an offset.
+func (l *Log) placeOf(span Span, offset int64) place {
+	segs := l.segments()
+	return place{segment: segs[max(floorSegment(segs, offset), 0)].base, pos: span.Pos}
+}
+
+// unless makes an error of the check of transactions a fault where f is, at the begin of the check: none of its records may be served.
+// Errors that are a fault by themselves, or say nothing about the log, stay what they are.
+func (f rotFault) unless(err error) error {
+	var fault *rotFault
+	if err == nil || errors.As(err, &fault) || errors.Is(err, os.ErrClosed) || fileGone(err) || lacksResources(err) {
+		return err
+	}
+	f.err = err
+	return &f
 }
 
 // checkSpan checks the batches of a span, in which the batch of offset from is the first.
-func (l *Log) checkSpan(span Span, from int64) (next int64, err error) {
+func (l *Log) checkSpan(span Span, from int64, txns *txnCheck) (next int64, err error) {
 	segs := l.segments()
 	i := floorSegment(segs, from)
 	if i < 0 {
@@ -174,6 +211,12 @@ func (l *Log) checkSpan(span Span, from int64) (next int64, err error) {
 			return next, cmp.Or(suspect, fault(sc.at, corruptFile(path, sc.at+record.PosBaseOffset, "base offset", base, next)))
 		}
 		next = sc.cur.NextOffset()
+		if compacted {
+			continue // the cleaner takes records and the index's entries away, and leaves markers
+		}
+		if err := txns.note(segs[i], sc.cur); err != nil {
+			return next, err
+		}
 	}
 	switch {
 	case sc.err == nil:
