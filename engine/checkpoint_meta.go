@@ -141,11 +141,14 @@ func readPartitionMetadata(fsys vfs.FS, dir string) (TopicID, error) {
 
 // writePartitionMetadata writes dir/partition.metadata, atomically and durably.
 func writePartitionMetadata(fsys vfs.FS, dir string, id TopicID) error {
-	data := []byte("version: 0\ntopic_id: " + id.String())
-	if err := vfs.WriteFileAtomic(fsys, filepath.Join(dir, partitionMetadataName), data); err != nil {
+	if err := vfs.WriteFileAtomic(fsys, filepath.Join(dir, partitionMetadataName), encodePartitionMetadata(id)); err != nil {
 		return fmt.Errorf("write %s: %w", partitionMetadataName, err)
 	}
 	return nil
+}
+
+func encodePartitionMetadata(id TopicID) []byte {
+	return []byte("version: 0\ntopic_id: " + id.String())
 }
 
 func parsePartitionMetadata(data []byte, path string) (id TopicID, err error) {

@@ -67,6 +67,7 @@ func newCrashRun(t *testing.T, seed uint64) *crashRun {
 func crashStoreOptions(fsys vfs.FS, seed uint64, dirs []string) StoreOptions {
 	o := testStoreOptions(fsys)
 	o.Seed, o.Dirs = seed, dirs
+	o.SyncTogetherMin = 1 + int(seed%2) // a clean stop syncs all together, or mostly one by one
 	return o
 }
 

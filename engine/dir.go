@@ -26,8 +26,12 @@ type logDir struct {
 	store *Store
 	path  string
 	lock  io.Closer
+	// whole is the file system that holds the directory, for flushTogether; nil where that cannot be believed.
+	whole vfs.FileSystem
 	meta  MetaProperties
 	sched *ioqueue.Scheduler
+	// stopping: a clean stop has begun.
+	stopping atomic.Bool
 	// failure is the error that took the directory offline.
 	failure atomic.Pointer[error]
 
@@ -64,8 +68,18 @@ func openDir(s *Store, path string) (d *logDir, err error) {
 		}
 		return nil, err
 	}
+	// Before the first write: it tells of what goes wrong from here on.
+	whole, unbelieved := fsys.OpenFileSystem(path)
+	if unbelieved != nil {
+		s.log.Debug("a clean stop will fsync files one by one", "dir", path, "error", unbelieved)
+	} else {
+		d.whole = whole
+	}
 	defer func() {
 		if err != nil {
+			if whole != nil {
+				_ = whole.Close()
+			}
 			_ = lock.Close()
 		}
 	}()

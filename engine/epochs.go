@@ -177,6 +177,34 @@ func (c *epochCache) dirty() bool {
 	return c.list.Load() != c.mu.flushed
 }
 
+// stage writes the list beside its file, if it has changed since the last flush; nil when it has not. Nobody else writes the file until done.
+func (c *epochCache) stage() (*stagedFile, error) {
+	c.mu.Lock()
+	list := c.list.Load()
+	if list == c.mu.flushed {
+		c.mu.Unlock()
+		return nil, nil
+	}
+	if err := vfs.StageFile(c.fs, c.path, encodeEpochs(list)); err != nil {
+		c.mu.Unlock()
+		return nil, fmt.Errorf("write leader epoch checkpoint: %w", err)
+	}
+	return &stagedFile{path: c.path, done: func(replaced bool) {
+		defer c.mu.Unlock()
+		if replaced {
+			c.mu.flushed = list
+		}
+	}}, nil
+}
+
+func encodeEpochs(list *[]epochEntry) []byte {
+	var entries []epochEntry
+	if list != nil {
+		entries = *list
+	}
+	return appendEpochCheckpoint(nil, entries)
+}
+
 // flush writes the list to its file, atomically and durably, if it has changed since the last flush.
 func (c *epochCache) flush() error {
 	c.mu.Lock()
@@ -185,11 +213,7 @@ func (c *epochCache) flush() error {
 	if list == c.mu.flushed {
 		return nil
 	}
-	var entries []epochEntry
-	if list != nil {
-		entries = *list
-	}
-	if err := vfs.WriteFileAtomic(c.fs, c.path, appendEpochCheckpoint(nil, entries)); err != nil {
+	if err := vfs.WriteFileAtomic(c.fs, c.path, encodeEpochs(list)); err != nil {
 		return fmt.Errorf("write leader epoch checkpoint: %w", err)
 	}
 	c.mu.flushed = list

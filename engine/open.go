@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/weirmq/weir/ioqueue"
 	"github.com/weirmq/weir/record"
 )
 
@@ -455,40 +454,6 @@ func (l *Log) begin(o *opened, cfg *LogConfig) error {
 		_ = l.offline(o.fault)
 	}
 	return nil
-}
-
-// flushForClose makes everything durable that a clean start relies on.
-func (l *Log) flushForClose() error {
-	l.adminMu.Lock()
-	defer l.adminMu.Unlock()
-	if !l.loaded.Load() || l.failure.Load() != nil {
-		return nil
-	}
-	l.dropSpare()
-	v := l.off.load()
-	if v.Durable < v.LogEnd || l.stream.UnsyncedBytes() > 0 {
-		if err := l.stream.SyncNow(); err != nil && !errors.Is(err, ioqueue.ErrClosed) {
-			return l.ioError(err)
-		}
-	}
-	if err := l.part.writeMetadata(); err != nil && l.mu.onDisk {
-		return l.ioError(err)
-	}
-	l.mu.Lock()
-	seg := l.active()
-	if seg != nil && !seg.sealed.Load() {
-		seg.noteTime()
-		seg.flushIndexes()
-	}
-	changed := l.counters.appendedBytes.Load() > 0
-	snapshot := l.mu.producers.prepareSnapshot(l.off.load().LogEnd)
-	l.mu.Unlock()
-	if changed {
-		if err := l.mu.producers.writeSnapshot(snapshot); err != nil {
-			l.store.log.Warn("producer snapshot not written", "partition", l.tp.String(), "error", err)
-		}
-	}
-	return l.settle()
 }
 
 // shut ends the use of the log's files, without flushing anything.

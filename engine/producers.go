@@ -145,6 +145,9 @@ type producerState struct {
 		listed     bool
 		offsets    []int64 // ascending
 		generation uint64  // bumped by every truncation: a snapshot prepared before it is not written
+		// staged and stagedIn are offset and generation of the snapshot that stageSnapshot has put in place; -1: none.
+		staged   int64
+		stagedIn uint64
 	}
 }
 
@@ -152,6 +155,7 @@ type producerState struct {
 func newProducerState(opts producerOptions) *producerState {
 	opts.EnsureDefaults()
 	s := &producerState{opts: opts}
+	s.snapshots.staged = -1
 	s.recent.next, s.recent.prev = &s.recent, &s.recent
 	return s
 }

@@ -209,10 +209,42 @@ func (s *producerState) writeSnapshot(p pendingSnapshot) error {
 	if err := vfs.WriteFileAtomic(s.opts.FS, s.snapshotPath(p.offset), p.data); err != nil {
 		return fmt.Errorf("write producer snapshot: %w", err)
 	}
+	s.noteSnapshotLocked(p)
+	return nil
+}
+
+func (s *producerState) noteSnapshotLocked(p pendingSnapshot) {
 	if i, found := slices.BinarySearch(s.snapshots.offsets, p.offset); !found {
 		s.snapshots.offsets = slices.Insert(s.snapshots.offsets, i, p.offset)
 	}
-	return nil
+}
+
+// stageSnapshot writes it beside its file; nil when the log was truncated since. Nobody else writes snapshots until done.
+func (s *producerState) stageSnapshot(p pendingSnapshot) (*stagedFile, error) {
+	s.snapshots.Lock()
+	if p.generation != s.snapshots.generation {
+		s.snapshots.Unlock()
+		return nil, nil
+	}
+	path := s.snapshotPath(p.offset)
+	if err := vfs.StageFile(s.opts.FS, path, p.data); err != nil {
+		s.snapshots.Unlock()
+		return nil, fmt.Errorf("write producer snapshot: %w", err)
+	}
+	return &stagedFile{path: path, done: func(replaced bool) {
+		defer s.snapshots.Unlock()
+		if replaced {
+			s.noteSnapshotLocked(p)
+			s.snapshots.staged, s.snapshots.stagedIn = p.offset, p.generation
+		}
+	}}, nil
+}
+
+// isStaged says that stageSnapshot has put this snapshot in place.
+func (s *producerState) isStaged(p pendingSnapshot) bool {
+	s.snapshots.Lock()
+	defer s.snapshots.Unlock()
+	return s.snapshots.staged == p.offset && s.snapshots.stagedIn == p.generation
 }
 
 func (s *producerState) snapshotPath(offset int64) string {

@@ -127,8 +127,10 @@ func (l *Log) materializeLocked() error {
 	l.mu.onDisk = true
 	l.mu.producers.noteFiles(nil)
 	l.dir.sched.Go(func() {
-		// Kill -9 right after the first append should find the topic's id as well, whatever the fsync policy.
-		_ = l.part.writeMetadata()
+		// Kill -9 right after the first append should find the topic's id as well, whatever the fsync policy. A clean stop writes it itself.
+		if !l.dir.stopping.Load() {
+			_ = l.part.writeMetadata()
+		}
 	})
 	return nil
 }

@@ -209,6 +209,27 @@ func (d *partitionDir) writeMetadata() error {
 	return nil
 }
 
+// stageMetadata writes partition.metadata beside itself, unless it is there or nothing is known to write; then it gives nil. Nobody else writes
+// it until done.
+func (d *partitionDir) stageMetadata() (*stagedFile, error) {
+	d.meta.Lock()
+	if !d.meta.pending || d.meta.id == (TopicID{}) {
+		d.meta.Unlock()
+		return nil, nil
+	}
+	path := d.join(partitionMetadataName)
+	if err := vfs.StageFile(d.fs, path, encodePartitionMetadata(d.meta.id)); err != nil {
+		d.meta.Unlock()
+		return nil, fmt.Errorf("write %s: %w", partitionMetadataName, err)
+	}
+	return &stagedFile{path: path, done: func(replaced bool) {
+		defer d.meta.Unlock()
+		if replaced {
+			d.meta.pending = false
+		}
+	}}, nil
+}
+
 func (d *partitionDir) join(name string) string { return filepath.Join(d.path, name) }
 
 // syncNames makes the names of the files, and of the directory, durable.

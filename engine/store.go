@@ -39,6 +39,9 @@ type StoreOptions struct {
 	RecoveryThreads int
 	// SyncParallel is how many fsyncs run at once, per directory. Default: ioqueue's.
 	SyncParallel int
+	// SyncTogetherMin is from how many logs with something to make durable on a clean stop syncs the file system of a directory
+	// whole instead of their files one by one, where the system can be believed in that; negative is never. Default: 64.
+	SyncTogetherMin int
 	// CheckpointInterval is how often the recovery points are written if they moved; negative is never, for tests.
 	// Default: 1 s.
 	CheckpointInterval time.Duration
@@ -84,6 +87,7 @@ func (o *StoreOptions) EnsureDefaults() {
 	}
 	setDefault(&o.OpenFilesMax, 8000)
 	setDefault(&o.RecoveryThreads, 4)
+	setDefault(&o.SyncTogetherMin, 64)
 	setDefault(&o.CheckpointInterval, time.Second)
 	setDefault(&o.RetentionInterval, 5*time.Minute)
 	setDefault(&o.DiskCheckInterval, time.Second)
@@ -496,6 +500,7 @@ func (s *Store) newID() (id TopicID) {
 func (s *Store) abandon() {
 	for _, d := range s.dirs {
 		d.sched.Close()
+		d.closeWhole()
 		_ = d.lock.Close()
 	}
 }
@@ -520,61 +525,6 @@ func (s *Store) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// close ends one directory.
-func (d *logDir) close(ctx context.Context) error {
-	err := d.closeLogs(ctx)
-	if err == nil {
-		err = d.err()
-	}
-	if err == nil {
-		err = d.checkpoint(true)
-	}
-	if err == nil {
-		err = writeCleanShutdown(d.store.o.FS, d.path, -1)
-	}
-	for _, l := range d.store.logsOf(d) {
-		l.shut()
-	}
-	d.sched.Close()
-	if cerr := d.lock.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// closeLogs flushes the logs, a few at a time. A log that is offline is left as it is.
-func (d *logDir) closeLogs(ctx context.Context) error {
-	work := make(chan *Log)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var first error
-	for range max(d.store.o.RecoveryThreads, 4) {
-		wg.Go(func() {
-			for l := range work {
-				if err := l.flushForClose(); err != nil {
-					mu.Lock()
-					if first == nil {
-						first = err
-					}
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	for _, l := range d.store.logsOf(d) {
-		if ctx.Err() != nil {
-			break
-		}
-		work <- l
-	}
-	close(work)
-	wg.Wait()
-	if first == nil {
-		first = ctx.Err()
-	}
-	return first
-}
-
 // crash ends a store as a process that dies would: nothing is flushed, no mark is written. For tests.
 func (s *Store) crash() {
 	s.mu.Lock()
@@ -586,6 +536,7 @@ func (s *Store) crash() {
 			l.shut()
 		}
 		d.sched.Close()
+		d.closeWhole()
 		_ = d.lock.Close()
 	}
 }

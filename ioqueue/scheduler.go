@@ -137,7 +137,8 @@ func (o *Options) Validate() error {
 // it also writes what everybody else on that file system has left to the
 // kernel. With compilers at work beside it, groups of 64 partitions took 34 ms
 // on average against 1 ms, and throughput fell to a third; with 8 partitions it
-// never won. Nor does its error name a file.
+// never won. Nor does its error name a file. SyncTogether does it for a stop,
+// which makes nobody wait.
 type Scheduler struct {
 	opts  Options
 	wheel *timewheel.Wheel

@@ -29,6 +29,7 @@
 //     share a sector with it (power-safe overwrite, as SQLite calls it).
 //   - A rename within a directory is atomic: after a crash the old state or
 //     the new one is there.
+//   - FileSystem.SyncAll makes durable all bytes, sizes and names there are.
 //   - After a failed fsync nothing is known about the bytes it covered, and a
 //     second fsync that succeeds proves nothing.
 //

@@ -254,6 +254,27 @@ func (e *ErrorFS) Lock(name string) (io.Closer, error) {
 	return get(e, OpLock, func() (io.Closer, error) { return e.inner.Lock(name) }, name)
 }
 
+// OpenFileSystem implements FS.
+func (e *ErrorFS) OpenFileSystem(dir string) (FileSystem, error) {
+	inner, err := get(e, OpOpen, func() (FileSystem, error) { return e.inner.OpenFileSystem(dir) }, dir)
+	if err != nil {
+		if inner != nil {
+			_ = inner.Close()
+		}
+		return nil, err
+	}
+	return &errorFileSystem{FileSystem: inner, fs: e, dir: dir}, nil
+}
+
+// errorFileSystem passes Holds and Close through.
+type errorFileSystem struct {
+	FileSystem
+	fs  *ErrorFS
+	dir string
+}
+
+func (f *errorFileSystem) SyncAll() error { return f.fs.do(OpSyncAll, f.FileSystem.SyncAll, f.dir) }
+
 // errorFile passes Name and Fd through.
 type errorFile struct {
 	File

@@ -27,17 +27,18 @@ const (
 	OpStat
 	OpUsage
 	OpLock
+	OpSyncAll
 
 	// OpAny is all of them.
 	OpAny Op = 1<<iota - 1
 	// OpMutating are those that change what a crash may leave behind; Mem counts these.
 	OpMutating = OpCreate | OpWrite | OpTruncate | OpSync | OpPreallocate |
-		OpRemove | OpRename | OpMkdir | OpSyncDir
+		OpRemove | OpRename | OpMkdir | OpSyncDir | OpSyncAll
 )
 
 var opNames = [...]string{
 	"open", "create", "read", "write", "size", "truncate", "sync", "writeback", "preallocate",
-	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock",
+	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock", "syncall",
 }
 
 // String returns the names joined by "|".

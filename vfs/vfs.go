@@ -37,6 +37,9 @@ type FS interface {
 	Stat(name string) (FileInfo, error)
 	// DiskUsage describes the file system that holds dir.
 	DiskUsage(dir string) (Usage, error)
+	// OpenFileSystem opens the file system that holds dir, to sync it whole. It
+	// fails with errors.ErrUnsupported where SyncAll could not be believed.
+	OpenFileSystem(dir string) (FileSystem, error)
 	// Lock takes an exclusive lock on the file name, creating it if needed,
 	// and fails with ErrLocked at once when another process (or another
 	// caller in this one) holds it. Closing the result lets go; so does the
@@ -82,6 +85,21 @@ type File interface {
 	Close() error
 }
 
+// FileSystem is the whole of what lies on a disk beside a directory, also what
+// others have there. Its methods are safe for concurrent use, except that none
+// may run together with Close.
+type FileSystem interface {
+	// Holds says whether the file or directory name, links followed, lies on it.
+	Holds(name string) (bool, error)
+	// SyncAll makes durable whatever has happened on the file system before the
+	// call: bytes, sizes, names. It fails when anything at all could not be
+	// written since the FileSystem was opened, and then says nothing about which
+	// file; as with File.Datasync, it must not be called again.
+	SyncAll() error
+	// Close gives the handle back. It does not make anything durable.
+	Close() error
+}
+
 // FileInfo describes a file or directory.
 type FileInfo struct {
 	// Name is the last element of the path.
@@ -122,15 +140,11 @@ const tmpSuffix = ".tmp"
 // renames it and syncs the directory. Two writers of one name must exclude
 // each other.
 func WriteFileAtomic(fs FS, name string, data []byte) error {
-	tmp := name + tmpSuffix
-	if err := writeFileSync(fs, tmp, data); err != nil {
-		// The rest of a failed attempt only takes space, which may be what
-		// is missing.
-		_ = fs.Remove(tmp)
-		return fmt.Errorf("write %s: %w", name, err)
+	if err := stageFile(fs, name, data, File.Sync); err != nil {
+		return err
 	}
-	if err := fs.Rename(tmp, name); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+	if err := CommitFile(fs, name); err != nil {
+		return err
 	}
 	if err := fs.SyncDir(filepath.Dir(name)); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -138,7 +152,35 @@ func WriteFileAtomic(fs FS, name string, data []byte) error {
 	return nil
 }
 
-func writeFileSync(fs FS, name string, data []byte) (err error) {
+// StageFile is WriteFileAtomic up to its first sync, for callers that replace
+// many files and sync them together: they stage them all, make all that
+// durable, call CommitFile for each, and make that durable. A crash leaves of
+// each file the old contents or the new, whole.
+func StageFile(fs FS, name string, data []byte) error {
+	return stageFile(fs, name, data, func(File) error { return nil })
+}
+
+// CommitFile puts what StageFile wrote in the place of name. The contents must
+// be durable by then; the name is when its directory has been synced.
+func CommitFile(fs FS, name string) error {
+	if err := fs.Rename(name+tmpSuffix, name); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+func stageFile(fs FS, name string, data []byte, sync func(File) error) error {
+	tmp := name + tmpSuffix
+	if err := writeFile(fs, tmp, data, sync); err != nil {
+		// The rest of a failed attempt only takes space, which may be what
+		// is missing.
+		_ = fs.Remove(tmp)
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+func writeFile(fs FS, name string, data []byte, sync func(File) error) (err error) {
 	f, err := fs.Create(name)
 	if err != nil {
 		return err
@@ -151,7 +193,7 @@ func writeFileSync(fs FS, name string, data []byte) (err error) {
 	if _, err := f.WriteAt(data, 0); err != nil {
 		return err
 	}
-	return f.Sync()
+	return sync(f)
 }
 
 // ReadFile returns the contents of name. A file larger than sizeMax bytes is
