@@ -51,20 +51,21 @@ func (b *Broker) handleDeleteTopics(r *request, req *kmsg.DeleteTopicsRequest) {
 		}
 		resp.Topics = append(resp.Topics, row)
 	}
-	ctx, cancel := r.changeContext(req.TimeoutMillis)
-	defer cancel()
-	results, err := b.node.DeleteTopics(ctx, names, byID)
-	for i, at := range append(namePlaces, idPlaces...) {
-		row := &resp.Topics[at]
-		failure := err
-		if err == nil {
-			failure = results[i].Err
-		}
-		if row.ErrorCode, row.ErrorMessage = b.refusal(failure); failure == nil {
-			row.Topic, row.TopicID = &results[i].Topic.Name, results[i].Topic.ID
-		}
-	}
-	r.Reply(resp)
+	places := append(namePlaces, idPlaces...)
+	r.parkChange(changeTimeout(req.TimeoutMillis), func(done func([]cluster.TopicResult, error)) { b.node.SubmitRemovals(names, byID, done) },
+		func(results []cluster.TopicResult, err error) {
+			for i, at := range places {
+				row := &resp.Topics[at]
+				failure := err
+				if err == nil {
+					failure = results[i].Err
+				}
+				if row.ErrorCode, row.ErrorMessage = b.refusal(failure); failure == nil {
+					row.Topic, row.TopicID = &results[i].Topic.Name, results[i].Topic.ID
+				}
+			}
+			r.Reply(resp)
+		})
 }
 
 // deleteTarget is the id of the topic that a row means; zero when there is none.

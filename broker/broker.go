@@ -80,6 +80,8 @@ type Broker struct {
 	limits    limits
 	minInsync atomic.Pointer[minInsync]
 
+	createdConfigs createdConfigs
+
 	store *engine.Store // partition logs
 	node  *cluster.Node // metadata: node.Image() is the image in force
 

@@ -160,7 +160,7 @@ func (c *Config) CheckTopic(values map[string]string) error {
 		}
 	}
 	at := func(name string) float64 {
-		f, _ := strconv.ParseFloat(c.TopicSetting(values, name).Value, 64)
+		f, _ := strconv.ParseFloat(c.topicValue(values, name), 64)
 		return f
 	}
 	if low, high := at("min.compaction.lag.ms"), at("max.compaction.lag.ms"); low > high {
@@ -203,14 +203,7 @@ func (c *Config) staticSynonyms(name string) []Synonym {
 	if v, ok := c.static[name]; ok {
 		chain = append(chain, Synonym{name, v, SourceStaticBroker})
 	}
-	coarse := map[string][]struct {
-		key  string
-		unit time.Duration
-	}{
-		"log.retention.ms": {{"log.retention.minutes", time.Minute}, {"log.retention.hours", time.Hour}},
-		"log.roll.ms":      {{"log.roll.hours", time.Hour}},
-	}
-	for _, alias := range coarse[name] {
+	for _, alias := range coarseSpellings(name) {
 		if v, ok := c.static[alias.key]; ok && v != "" {
 			n, _ := strconv.ParseInt(v, 10, 64)
 			if n > 0 {
@@ -220,6 +213,24 @@ func (c *Config) staticSynonyms(name string) []Synonym {
 		}
 	}
 	return chain
+}
+
+// coarseSpelling is a key that sets another one in a larger unit.
+type coarseSpelling struct {
+	key  string
+	unit time.Duration
+}
+
+// coarseSpellings are those of a key, the finest first.
+func coarseSpellings(name string) []coarseSpelling {
+	switch name {
+	case "log.retention.ms":
+		return []coarseSpelling{{"log.retention.minutes", time.Minute}, {"log.retention.hours", time.Hour}}
+	case "log.roll.ms":
+		return []coarseSpelling{{"log.roll.hours", time.Hour}}
+	default:
+		return nil
+	}
 }
 
 // TopicSetting is the value in force of a topic key, which must be in the table, for a topic with these own values.
@@ -238,6 +249,30 @@ func (c *Config) TopicSetting(own map[string]string, name string) Setting {
 		chain = append(chain, c.BrokerSetting(key.Broker).Synonyms...)
 	}
 	return Setting{Key: key, Value: chain[0].Value, Source: chain[0].Source, Synonyms: chain}
+}
+
+// topicValue is the value of TopicSetting alone, without allocations: it is asked for some thirty keys of every topic that is created.
+func (c *Config) topicValue(own map[string]string, name string) string {
+	if v, ok := own[name]; ok {
+		return v
+	}
+	key := c.topics[name]
+	if key == nil {
+		panic("BUG: unknown topic key " + name)
+	}
+	if key.Broker == "" {
+		return key.Default
+	}
+	if v, ok := (*c.dynamic.Load())[key.Broker]; ok {
+		return v
+	}
+	if v, ok := c.static[key.Broker]; ok {
+		return v
+	}
+	if synonyms := c.staticSynonyms(key.Broker); len(synonyms) > 0 {
+		return synonyms[0].Value
+	}
+	return c.byName[key.Broker].Default
 }
 
 func (c *Config) isSet(name string) bool { return c.BrokerSetting(name).Source != SourceDefault }

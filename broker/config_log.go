@@ -11,8 +11,8 @@ import (
 // LogConfig is the configuration of a topic's logs: the topic's own values over the broker's over the defaults. The values
 // must have passed CheckTopic.
 func (c *Config) LogConfig(own map[string]string) engine.LogConfig {
-	number := func(key string) int64 { return parseInt(c.TopicSetting(own, key).Value) }
-	text := func(key string) string { return c.TopicSetting(own, key).Value }
+	number := func(key string) int64 { return parseInt(c.topicValue(own, key)) }
+	text := func(key string) string { return c.topicValue(own, key) }
 	ratio, _ := strconv.ParseFloat(strings.TrimSpace(text("min.cleanable.dirty.ratio")), 64)
 	config := engine.LogConfig{
 		SegmentBytes:         number("segment.bytes"),

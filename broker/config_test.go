@@ -71,6 +71,31 @@ func TestSettingsFallThroughTopicDynamicStaticDefault(t *testing.T) {
 	check(map[string]string{"segment.bytes": "1048576"}, "segment.bytes", "1048576", SourceTopic)
 }
 
+// topicValue is a second way to TopicSetting's value.
+func TestTopicValueIsThatOfTopicSetting(t *testing.T) {
+	f := func(static, dynamic, own map[string]string) {
+		t.Helper()
+		c, _, err := NewConfig(static)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDynamic(dynamic)
+		for _, key := range c.TopicKeys() {
+			if got, want := c.topicValue(own, key.Name), c.TopicSetting(own, key.Name).Value; got != want {
+				t.Errorf("%s with static %v, dynamic %v and own %v: got %q, want %q", key.Name, static, dynamic, own, got, want)
+			}
+		}
+	}
+	hours := map[string]string{"log.retention.hours": "2", "log.roll.hours": "3"}
+	f(nil, nil, nil)
+	f(hours, nil, nil)
+	f(map[string]string{"log.retention.hours": "2", "log.retention.minutes": "30"}, nil, nil)
+	f(map[string]string{"log.retention.hours": "2", "log.retention.ms": "5000"}, nil, nil)
+	f(hours, map[string]string{"log.retention.ms": "7000"}, nil)
+	f(hours, map[string]string{"log.retention.ms": "7000"}, map[string]string{"retention.ms": "9000", "segment.bytes": "2097152"})
+	f(map[string]string{"log.preallocate": "true", "compression.type": "producer"}, nil, map[string]string{"cleanup.policy": "compact"})
+}
+
 func TestCheckTopicHoldsKeysAgainstEachOther(t *testing.T) {
 	c, _, _ := NewConfig(nil)
 	if err := c.CheckTopic(map[string]string{"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "5"}); !errors.Is(err, ErrConfig) {

@@ -37,6 +37,14 @@ type handler struct {
 	// handle decodes body and serves the request; an error means that body is malformed, nothing has been
 	// answered and the connection is to be closed. body is valid only until handle returns.
 	handle func(r *request, body []byte) error
+	// together: the request may be served while earlier ones of its key and connection wait in parkChange.
+	together bool
+}
+
+// together marks a row whose handler leaves its request waiting by parkChange.
+func together(h handler) handler {
+	h.together = true
+	return h
 }
 
 // message is a pointer to a kmsg request struct.

@@ -10,8 +10,8 @@
 // the netpoll ticket taken at the frame's arrival keeps the responses of a connection in request order.
 //
 // One file per API, named after it (api_produce.go and so on), each opening with versions, behaviour and
-// deviations. Requests that wait (a fetch for bytes, a produce for an fsync) are objects that log waiters and
-// a timing wheel complete (delayed_fetch.go, delayed_produce.go): no request ever holds a goroutine.
+// deviations. Requests that wait (a fetch for bytes, a produce for an fsync, the creation or deletion of topics for the metadata log) are
+// objects that log waiters and a timing wheel complete (delayed_fetch.go, delayed_produce.go, delayed_change.go): they hold no goroutine.
 //
 // Every error of a lower package becomes a Kafka code in exactly one table, errors.go.
 //

@@ -13,8 +13,8 @@ import (
 func (b *Broker) clusterHandlers() []handler {
 	return []handler{
 		on(onWorker, b.handleMetadata),
-		on(onWorker, b.handleCreateTopics),
-		on(onWorker, b.handleDeleteTopics),
+		together(on(onWorker, b.handleCreateTopics)),
+		together(on(onWorker, b.handleDeleteTopics)),
 		on(onWorker, b.handleCreatePartitions),
 		on(onWorker, b.handleDescribeCluster),
 		on(onWorker, b.handleDescribeTopicPartitions),
@@ -47,11 +47,7 @@ const (
 
 // changeContext is the context of a change that the client waits timeoutMillis for; what is not positive means the default.
 func (r *request) changeContext(timeoutMillis int32) (context.Context, context.CancelFunc) {
-	timeout := time.Duration(timeoutMillis) * time.Millisecond
-	if timeout <= 0 {
-		timeout = changeTimeoutDefault
-	}
-	return context.WithTimeout(r.context(), min(timeout, changeTimeoutMax))
+	return context.WithTimeout(r.context(), changeTimeout(timeoutMillis))
 }
 
 // refusal is the code and the message for the client of an error; nil and 0 without one.

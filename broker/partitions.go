@@ -95,7 +95,7 @@ func (b *Broker) minInsyncReplicas(topic *cluster.Topic) int {
 	if known := b.minInsync.Load(); known != nil && known.image == image {
 		return known.value
 	}
-	value := int(parseInt(b.config.TopicSetting(nil, key).Value))
+	value := int(parseInt(b.config.topicValue(nil, key)))
 	b.minInsync.Store(&minInsync{image: image, value: value})
 	return value
 }

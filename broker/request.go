@@ -27,6 +27,12 @@ type request struct {
 	correlationID int32
 	clientID      string // a copy; valid as long as the request
 	onWorker      bool   // served on a worker: may take its time
+
+	// Owned by the workers.
+	bodyBytes int  // of the request's job
+	alone     bool // no earlier request of the connection waits in parkChange
+	held      bool // waits in parkChange
+	postponed bool // to be served again when it is alone
 }
 
 // context is the context for what a handler on a worker waits for. It ends when the broker stops and has no more time for

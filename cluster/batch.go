@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 )
 
 // conflictsMax is how often a typed proposal is decided anew because somebody else was faster.
@@ -14,6 +15,9 @@ type batch struct {
 	results []TopicResult
 	items   []int // of the records
 	records []Record
+
+	open   atomic.Int32 // entries without an outcome, and one more while start submits
+	failed atomic.Pointer[error]
 }
 
 func newBatch(n *Node, items int) *batch {
@@ -37,48 +41,49 @@ func (b *batch) settle(i int, res Result) {
 	b.results[b.items[i]] = TopicResult{Topic: res.Topic, Err: res.Err}
 }
 
-// run proposes the records, all of them before it waits for any, and returns the results by item. With validateOnly it applies them
-// to the present image and throws the outcome away.
+// run is start for a caller that waits. With validateOnly it applies the records to the present image and throws the outcome away.
 func (b *batch) run(ctx context.Context, validateOnly bool) ([]TopicResult, error) {
-	if validateOnly {
-		img := b.node.Image()
-		for i, r := range b.records {
-			var res Result
-			img, res = Apply(img, r)
-			b.settle(i, res)
-		}
-		return b.results, nil
+	if !validateOnly {
+		return await(ctx, b.start)
 	}
-	type outcome struct {
-		start   int
-		results []Result
-		err     error
-	}
-	outcomes := make(chan outcome, len(b.records))
-	entries := 0
-	for next := 0; next < len(b.records); entries++ {
-		start, end := next, b.entryEnd(next)
-		b.node.Submit(b.records[start:end], func(results []Result, err error) { outcomes <- outcome{start, results, err} })
-		next = end
-	}
-	var failed error
-	for range entries {
-		select {
-		case o := <-outcomes:
-			if o.err != nil {
-				failed = o.err
-			}
-			for i, res := range o.results {
-				b.settle(o.start+i, res)
-			}
-		case <-ctx.Done():
-			return nil, waitError(ctx)
-		}
-	}
-	if failed != nil {
-		return nil, failed
+	img := b.node.Image()
+	for i, r := range b.records {
+		var res Result
+		img, res = Apply(img, r)
+		b.settle(i, res)
 	}
 	return b.results, nil
+}
+
+// start proposes the records, all of them before any is decided, and calls done once with the results by item: on the node's loop, or before it
+// returns. done must be short.
+func (b *batch) start(done func([]TopicResult, error)) {
+	ended := func() {
+		if b.open.Add(-1) > 0 {
+			return
+		}
+		if err := b.failed.Load(); err != nil {
+			done(nil, *err)
+			return
+		}
+		done(b.results, nil)
+	}
+	b.open.Store(1)
+	for next := 0; next < len(b.records); {
+		start, end := next, b.entryEnd(next)
+		b.open.Add(1)
+		b.node.Submit(b.records[start:end], func(results []Result, err error) {
+			if err != nil {
+				b.failed.Store(&err)
+			}
+			for i, res := range results {
+				b.settle(start+i, res)
+			}
+			ended()
+		})
+		next = end
+	}
+	ended()
 }
 
 // entryEnd returns the end of the entry that begins with record start.

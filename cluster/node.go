@@ -128,17 +128,23 @@ func (n *Node) OnChange(fn func(Change)) {
 // is accepted or refused by itself. Any number of callers may propose at once; they share fsyncs. When ctx ends first, its error
 // is returned and whether the change is made is unknown. The other errors are those of Submit.
 func (n *Node) Propose(ctx context.Context, records []Record) ([]Result, error) {
+	return await(ctx, func(done func([]Result, error)) { n.Submit(records, done) })
+}
+
+// await submits a change and waits for its outcome, or for ctx.
+func await[T any](ctx context.Context, submit func(done func(T, error))) (T, error) {
 	type outcome struct {
-		results []Result
+		results T
 		err     error
 	}
 	ch := make(chan outcome, 1)
-	n.Submit(records, func(results []Result, err error) { ch <- outcome{results, err} })
+	submit(func(results T, err error) { ch <- outcome{results, err} })
 	select {
 	case o := <-ch:
 		return o.results, o.err
 	case <-ctx.Done():
-		return nil, waitError(ctx)
+		var none T
+		return none, waitError(ctx)
 	}
 }
 
@@ -170,7 +176,7 @@ func newProposal(records []Record, done func([]Result, error)) (*proposal, error
 		return nil, fmt.Errorf("%w: a proposal of %d partitions and %d bytes, at most %d and %d",
 			ErrLimit, partitions, len(data), partitionsMax, entryBytesMax)
 	}
-	return &proposal{data: data, count: len(records), done: done}, nil
+	return &proposal{data: data, count: len(records), partitions: partitions, done: done}, nil
 }
 
 // Stop ends the node: proposals that wait fail with ErrStopped. It returns when the loop has ended and no file is in use. The
@@ -221,11 +227,17 @@ func (n *Node) step(group []*proposal) {
 // turn proposes the group and does all that raft then asks for. On an error every proposal in flight has failed.
 func (n *Node) turn(group []*proposal) error {
 	l := &n.loop
+	partitions := n.Image().PartitionCount()
 	for _, p := range group {
+		if err := n.roomFor(partitions, p.partitions); err != nil && p.partitions > 0 {
+			p.refuse(err)
+			continue
+		}
 		if err := l.raft.Propose(p.data); err != nil {
 			p.done(nil, fmt.Errorf("%w: %w", ErrNotLeader, err))
 			continue
 		}
+		partitions += p.partitions
 		l.proposed = append(l.proposed, p)
 	}
 	for l.raft.HasReady() {

@@ -229,6 +229,71 @@ func TestProposalsShareAppends(t *testing.T) {
 	}
 }
 
+// What is in flight at the same time cannot pass the limit together: every proposal found room in the image that it saw.
+func TestConcurrentCreationsKeepThePartitionLimit(t *testing.T) {
+	log, o := newFakeLog(), testOptions(t, newMem(t))
+	o.PartitionsMax = 5
+	n := startFake(t, o, log)
+	log.hold = make(chan struct{})
+	type outcome struct {
+		results []TopicResult
+		err     error
+	}
+	outcomes := make(chan outcome, 20)
+	for i := range 20 {
+		n.SubmitTopics([]NewTopic{{Name: fmt.Sprint("t", i), Partitions: 2, ReplicationFactor: 1}},
+			func(results []TopicResult, err error) { outcomes <- outcome{results, err} })
+	}
+	close(log.hold)
+	created := 0
+	for range 20 {
+		switch o := <-outcomes; {
+		case o.err != nil:
+			t.Fatal(o.err)
+		case o.results[0].Err == nil:
+			created++
+		default:
+			wantErr(t, "beyond the limit", o.results[0].Err, ErrLimit)
+		}
+	}
+	if got := n.Image().PartitionCount(); created != 2 || got != 4 {
+		t.Errorf("%d topics created, %d partitions, want 2 and 4 of 5", created, got)
+	}
+	results, err := n.CreateTopics(t.Context(), []NewTopic{{Name: "last", Partitions: 1, ReplicationFactor: 1}}, false)
+	if err != nil || results[0].Err != nil {
+		t.Errorf("the last partition: %v, %v", results, err)
+	}
+}
+
+func TestSubmittedTopicsAreDecidedInOrder(t *testing.T) {
+	n := startFake(t, testOptions(t, newMem(t)), newFakeLog())
+	var got []error
+	done := make(chan struct{})
+	for i := range 3 {
+		n.SubmitTopics([]NewTopic{{Name: "same", Partitions: 1, ReplicationFactor: 1}, {Name: "b/d"}}, func(results []TopicResult, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			wantErr(t, "a bad name", results[1].Err, ErrInvalidTopicName)
+			if got = append(got, results[0].Err); i == 2 {
+				close(done)
+			}
+		})
+	}
+	<-done
+	if got[0] != nil {
+		t.Errorf("the first: %v", got[0])
+	}
+	wantErr(t, "the second", got[1], ErrTopicExists)
+	wantErr(t, "the third", got[2], ErrTopicExists)
+	var refused []TopicResult
+	n.SubmitTopics([]NewTopic{{Name: "b/d"}}, func(results []TopicResult, err error) { refused = results })
+	if len(refused) != 1 {
+		t.Fatal("nothing was to be proposed, and done was not called at once")
+	}
+	wantErr(t, "a bad name alone", refused[0].Err, ErrInvalidTopicName)
+}
+
 func TestFullDiskRefusesAndRecovers(t *testing.T) {
 	log := newFakeLog()
 	n := startFake(t, testOptions(t, newMem(t)), log)

@@ -11,6 +11,17 @@ type proposal struct {
 	count int    // its records
 	index uint64 // 0 until raft has given it one; owned by the loop
 	done  func([]Result, error)
+
+	partitions int // that it adds if all its records are accepted
+}
+
+// refuse gives every record the same reason.
+func (p *proposal) refuse(err error) {
+	results := make([]Result, p.count)
+	for i := range results {
+		results[i].Err = err
+	}
+	p.done(results, nil)
 }
 
 // proposalQueue holds the proposals that wait for the loop. wake has a token when there is something to take.

@@ -44,12 +44,23 @@ type NewPartitions struct {
 // CreateTopics creates the topics and returns one result for each, in order. With validateOnly nothing is changed and the
 // results say what would be. The error is of the proposal as a whole: one of those of Propose.
 func (n *Node) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) ([]TopicResult, error) {
+	return n.creations(topics).run(ctx, validateOnly)
+}
+
+// SubmitTopics is CreateTopics without waiting: done is called once, on the node's loop or before SubmitTopics returns, and must be short. Of two
+// calls of one goroutine the first is decided first.
+func (n *Node) SubmitTopics(topics []NewTopic, done func([]TopicResult, error)) {
+	n.creations(topics).start(done)
+}
+
+// creations are the records that create the topics.
+func (n *Node) creations(topics []NewTopic) *batch {
 	b := newBatch(n, len(topics))
 	partitions := n.Image().PartitionCount()
 	for i := range topics {
 		count, err := n.partitionCount(&topics[i])
-		if err == nil && partitions+count > n.opts.PartitionsMax {
-			err = fmt.Errorf("%w: %d partitions and %d more: this broker takes %d", ErrLimit, partitions, count, n.opts.PartitionsMax)
+		if err == nil {
+			err = n.roomFor(partitions, count)
 		}
 		var r *TopicRecord
 		if err == nil {
@@ -62,7 +73,16 @@ func (n *Node) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly
 		partitions += count
 		b.add(i, r)
 	}
-	return b.run(ctx, validateOnly)
+	return b
+}
+
+// roomFor holds the partitions that there are, and so many more, against the limit. It is asked before anything is allocated for them, and again by
+// the loop: what is in flight at the same time may have taken the room.
+func (n *Node) roomFor(have, more int) error {
+	if have+more > n.opts.PartitionsMax {
+		return fmt.Errorf("%w: %d partitions and %d more: this broker takes %d", ErrLimit, have, more, n.opts.PartitionsMax)
+	}
+	return nil
 }
 
 // partitionCount is how many partitions t is to have. Nothing is allocated for a topic before this passed the limits.
@@ -163,6 +183,11 @@ func (n *Node) checkGiven(assignments [][]int32, first int) error {
 
 // DeleteTopics deletes topics by name and by id and returns one result for each name, then for each id.
 func (n *Node) DeleteTopics(ctx context.Context, names []string, ids []TopicID) ([]TopicResult, error) {
+	return await(ctx, func(done func([]TopicResult, error)) { n.SubmitRemovals(names, ids, done) })
+}
+
+// SubmitRemovals is DeleteTopics without waiting, as SubmitTopics is to CreateTopics. Names are looked up in the present image.
+func (n *Node) SubmitRemovals(names []string, ids []TopicID, done func([]TopicResult, error)) {
 	img := n.Image()
 	b := newBatch(n, len(names)+len(ids))
 	for i, name := range names {
@@ -175,16 +200,14 @@ func (n *Node) DeleteTopics(ctx context.Context, names []string, ids []TopicID) 
 	for i, id := range ids {
 		b.add(len(names)+i, &RemoveTopicRecord{Topic: id})
 	}
-	results, err := b.run(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	for i, name := range names {
-		if errors.Is(results[i].Err, ErrUnknownTopicID) { // somebody was faster
-			results[i].Err = fmt.Errorf("%w: %q", ErrUnknownTopic, name)
+	b.start(func(results []TopicResult, err error) {
+		for i := range min(len(names), len(results)) {
+			if errors.Is(results[i].Err, ErrUnknownTopicID) { // somebody was faster
+				results[i].Err = fmt.Errorf("%w: %q", ErrUnknownTopic, names[i])
+			}
 		}
-	}
-	return results, nil
+		done(results, err)
+	})
 }
 
 // CreatePartitions adds partitions and returns one result for each topic, in order.
@@ -203,8 +226,8 @@ func (n *Node) partitionsRecord(p *NewPartitions) (Record, error) {
 	if add <= 0 {
 		return nil, fmt.Errorf("%w: topic %q has %d partitions, which is not fewer than %d", ErrInvalidPartitions, p.Name, have, p.Total)
 	}
-	if total := img.PartitionCount() + add; total > n.opts.PartitionsMax {
-		return nil, fmt.Errorf("%w: %d partitions: this broker takes %d", ErrLimit, total, n.opts.PartitionsMax)
+	if err := n.roomFor(img.PartitionCount(), add); err != nil {
+		return nil, err
 	}
 	r := &PartitionsRecord{Topic: t.ID, Total: p.Total}
 	if p.Assignments == nil {
