@@ -340,6 +340,10 @@ func TestTheMostFrequentReasonIsNamed(t *testing.T) {
 	if runs, valid, reason := r.CountValid(); runs != 2 || valid != 0 || reason != "host disturbed: 0.4" {
 		t.Errorf("%d runs, %d valid, %q", runs, valid, reason)
 	}
+	busy := &Results{Points: []*PointResult{{Runs: []*RunResult{run("host disturbed: 0.1 cores stolen", "host disturbed: 1.1 cores busy"), run("host disturbed: 1.25 cores busy")}}}}
+	if _, _, reason := busy.CountValid(); reason != "host disturbed: 1.1 cores busy" {
+		t.Errorf("of two reasons of one rule: %q", reason)
+	}
 	r.Points[0].Runs = append(r.Points[0].Runs, run())
 	if _, valid, _ := r.CountValid(); valid != 1 {
 		t.Errorf("%d valid", valid)

@@ -30,10 +30,14 @@ func (res *RunResult) invalid(format string, args ...any) {
 	res.Valid = false
 }
 
-// reasonKind is the part of a reason before its colon, which names the rule.
+// reasonKind is a reason without its numbers: what does not differ from run to run.
 func reasonKind(reason string) string {
-	kind, _, _ := strings.Cut(reason, ":")
-	return kind
+	return strings.Map(func(r rune) rune {
+		if r == '.' || '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, reason)
 }
 
 // judge marks the run invalid for every reason that it finds in its own numbers. Memory and noise are judged by the series.

@@ -113,7 +113,7 @@ func (f *benchFlags) register(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.targets, "target", nil, "broker to measure, [NAME=]HOST:PORT[,pid=N] or [NAME=]embedded; may be given again (default: embedded)")
 	fl.StringArrayVar(&f.peers, "peer", nil,
 		"install, start and measure a peer beside the targets: kafka (Apache Kafka 4.3.1, needs Java and Maven)")
-	fl.StringArrayVar(&f.workers, "worker", nil, "HOST:PORT of a `weir bench worker` that shares the load; may be given again")
+	fl.StringArrayVar(&f.workers, "worker", nil, "HOST:PORT of a 'weir bench worker' that shares the load; may be given again")
 	fl.StringArrayVar(&f.topicConf, "topic-config", nil, "topic configuration, KEY=VALUE; may be given again")
 	fl.StringArrayVar(&f.set, "set", nil, "configuration of the embedded broker, KEY=VALUE; may be given again")
 	fl.StringVar(&f.out, "out", "", "directory for results.json, report.html and raw histograms")

@@ -33,7 +33,7 @@ func TestFirstSession(t *testing.T) {
 		t.Errorf("json: got %+v, %v", line, err)
 	}
 	described := must(t, "", "topic", "describe", "orders", b)
-	for _, want := range []string{"3 partitions", "retention.ms", "3600000", "fsync.policy"} {
+	for _, want := range []string{"3 partitions", "retention.ms", "3600000", "fsync.policy", "(unset)"} {
 		if !strings.Contains(described, want) {
 			t.Errorf("describe lacks %q:\n%s", want, described)
 		}

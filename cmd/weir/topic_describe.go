@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -197,7 +198,7 @@ func printTopic(w io.Writer, detail *topicDetail) error {
 	fmt.Fprintln(w)
 	table = newTable(w, "CONFIG", "VALUE", "SOURCE")
 	for _, key := range slices.Sorted(maps.Keys(detail.Configs)) {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", key, detail.Configs[key], detail.sources[key])
+		fmt.Fprintf(table, "%s\t%s\t%s\n", key, cmp.Or(detail.Configs[key], "(unset)"), detail.sources[key])
 	}
 	return table.Flush()
 }
