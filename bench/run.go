@@ -388,33 +388,44 @@ func (r *run) drain(ctx context.Context, truth *Truth) {
 func (r *run) checkEnds(ctx context.Context, want []int64, truth *Truth) error {
 	addrs, byLeader := r.leaders()
 	for _, addr := range addrs {
-		a, err := dialAdmin(ctx, addr)
-		if err != nil {
-			return err
-		}
-		defer a.close()
-		for {
-			got, err := a.endOffsets(ctx, r.topic, byLeader[addr])
-			if err != nil {
-				return err
-			}
-			short := -1
-			for p, end := range got {
-				if end < want[p] {
-					short = int(p)
-				}
-			}
-			if short < 0 {
-				break
-			}
-			select {
-			case <-time.After(100 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-			}
-			truth.fault(&truth.EndOffset, "partition %d ends at offset %d, acknowledged were %d records", short, got[int32(short)], want[short])
+		missing, err := r.waitForEnds(ctx, addr, byLeader[addr], want)
+		switch {
+		case missing != "" && (err == nil || ctx.Err() != nil):
+			truth.fault(&truth.EndOffset, "%s", missing)
 			return nil
+		case err != nil:
+			return err
 		}
 	}
 	return nil
+}
+
+// waitForEnds asks a broker for its end offsets until they are those that were acknowledged or the time is up, which may be in the middle
+// of a question: what the last answer lacked comes with its error then.
+func (r *run) waitForEnds(ctx context.Context, addr string, partitions []int32, want []int64) (missing string, err error) {
+	a, err := dialAdmin(ctx, addr)
+	if err != nil {
+		return "", err
+	}
+	defer a.close()
+	for {
+		got, err := a.endOffsets(ctx, r.topic, partitions)
+		if err != nil {
+			return missing, err
+		}
+		missing = ""
+		for p, end := range got {
+			if end < want[p] {
+				missing = fmt.Sprintf("partition %d ends at offset %d, acknowledged were %d records", p, end, want[p])
+			}
+		}
+		if missing == "" {
+			return "", nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return missing, nil
+		}
+	}
 }
