@@ -30,9 +30,9 @@ const (
 	// fetchWaitMax bounds max_wait_ms: a client that has gone without closing its connection holds its fetch no longer.
 	fetchWaitMax = 5 * time.Minute
 
-	// fetchRequestBytesMax bounds the memory that one request can ask for: some 200,000 partitions, each of which costs
-	// ten times its size on the wire.
-	fetchRequestBytesMax = 8 << 20
+	// fetchRequestBytesMax bounds the memory that one request can ask for: some 130,000 partitions, each of which costs
+	// thirty times its size on the wire.
+	fetchRequestBytesMax = 4 << 20
 
 	// copySpanBytes is the size below which record bytes are copied into the response's one writev instead of being sent by
 	// sendfile, a system call of its own. See BenchmarkFetchSpan.
@@ -47,12 +47,16 @@ func (b *Broker) handleFetch(r *request, body []byte) error {
 	if !ok {
 		req = &protocol.FetchRequest{}
 	}
-	defer b.fetchRequests.Put(req)
+	defer func() {
+		if partitionCount(req) <= loopPartitionsMax { // what a long request took is not kept
+			b.fetchRequests.Put(req)
+		}
+	}()
 	if err := req.Decode(body, r.version); err != nil {
 		return err
 	}
 	if !r.onWorker && partitionCount(req) > loopPartitionsMax {
-		return b.workers.submit(r.state, job{h: handler{handle: b.handleFetch}, r: r, body: bytes.Clone(body)})
+		return b.workers.submit(r.state, job{h: handler{handle: b.handleFetch}, r: r, body: bytes.Clone(body), long: true})
 	}
 	op := &fetchOp{
 		b: b, r: r, full: true, follower: req.ReplicaID >= 0,
@@ -69,7 +73,7 @@ func (b *Broker) handleFetch(r *request, body []byte) error {
 	}
 	if !r.onWorker && op.session != nil && op.session.readyCount() > loopPartitionsMax {
 		start := func(*request, []byte) error { op.start(); return nil }
-		return b.workers.submit(r.state, job{h: handler{handle: start}, r: r})
+		return b.workers.submit(r.state, job{h: handler{handle: start}, r: r, long: true})
 	}
 	op.start()
 	return nil

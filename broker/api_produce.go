@@ -78,9 +78,12 @@ func (b *Broker) handleProduce(r *request, body []byte) error {
 		b.produceOps.Put(op)
 		return err
 	}
-	if !r.onWorker && (op.partitionCount() > loopPartitionsMax || b.opensBatches(&op.request, r.version >= produceByIDFirstVersion)) {
-		b.produceOps.Put(op)
-		return b.workers.submit(r.state, job{h: handler{handle: b.handleProduce}, r: r, body: bytes.Clone(body)})
+	long := op.partitionCount() > loopPartitionsMax
+	if !r.onWorker && (long || b.opensBatches(&op.request, r.version >= produceByIDFirstVersion)) {
+		if !long { // what a long request took is not kept
+			b.produceOps.Put(op)
+		}
+		return b.workers.submit(r.state, job{h: handler{handle: b.handleProduce}, r: r, body: bytes.Clone(body), long: long})
 	}
 	b.appendAll(r, op)
 	b.throttleProduce(r, op)
@@ -95,8 +98,10 @@ func (b *Broker) handleProduce(r *request, body []byte) error {
 	default:
 		b.replyProduce(r, &op.response)
 	}
-	op.recycle()
-	b.produceOps.Put(op)
+	if !long {
+		op.recycle()
+		b.produceOps.Put(op)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -103,6 +104,7 @@ func (op *fetchOp) step() (done bool) {
 	if op.session != nil {
 		done = op.stepSession(expired)
 	} else {
+		op.results = slices.Grow(op.results, len(op.own))
 		for i := range op.own {
 			op.look(&op.own[i])
 		}
@@ -129,7 +131,9 @@ func (op *fetchOp) stepSession(expired bool) (done bool) {
 	s.news.Lock()
 	s.news.op = op // from here on every wake signals the op
 	s.news.Unlock()
-	for _, p := range s.takeReadyLocked() {
+	ready := s.takeReadyLocked()
+	op.results = slices.Grow(op.results, len(ready))
+	for _, p := range ready {
 		op.look(p)
 	}
 	if op.enough(expired) {

@@ -27,7 +27,9 @@ func (op *fetchOp) reply() {
 	op.assemble(f)
 	clear(reply.partitions)
 	clear(reply.resp.Topics)
-	b.fetchReplies.Put(reply)
+	if len(reply.partitions) <= loopPartitionsMax {
+		b.fetchReplies.Put(reply)
+	}
 	op.results = nil
 	op.r.send(f)
 }

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -145,5 +147,48 @@ func TestRepeatedResourcesAreRefused(t *testing.T) {
 	}
 	if start := mustPartition(t, tb, "t").Offsets().LogStart; start != 0 {
 		t.Errorf("log start %d after a request that was refused, want 0", start)
+	}
+}
+
+// TestLongJobsRunFewAtATime queues long jobs on more connections than workers: one runs, a short job is served beside it, and all are
+// served in the end, also when the workers are stopped meanwhile.
+func TestLongJobsRunFewAtATime(t *testing.T) {
+	w := newWorkers(4, 1<<20)
+	w.longMax = 1
+	w.start()
+	var running, most, served atomic.Int32
+	gate := make(chan struct{})
+	long := func(*request, []byte) error {
+		most.Store(max(most.Load(), running.Add(1))) // alone, or most is wrong and the test fails as it should
+		<-gate
+		running.Add(-1)
+		served.Add(1)
+		return nil
+	}
+	const jobs = 8
+	dropped := &connState{}
+	for i := range jobs + 1 {
+		state := &connState{}
+		if i == jobs {
+			state = dropped
+		}
+		if err := w.submit(state, job{h: handler{handle: long}, r: &request{state: state, ticket: &testTicket{}}, long: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short := make(chan struct{})
+	if err := testJob(w, &connState{}, 1, func() { close(short) }); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-short:
+	case <-time.After(testkit.Deadline):
+		t.Fatal("long jobs have taken every worker")
+	}
+	w.drop(dropped) // its connection has closed
+	time.AfterFunc(time.Millisecond, func() { close(gate) })
+	w.stop()
+	if served.Load() != jobs || most.Load() != 1 {
+		t.Errorf("%d jobs served, %d at a time; want %d, one at a time", served.Load(), most.Load(), jobs)
 	}
 }

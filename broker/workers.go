@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -18,8 +19,12 @@ var errBacklogFull = errors.New("broker: too many bytes of requests wait for a w
 //
 // Loops only ever append to a queue. Memory is bounded by backlogBytesMax, in which a request counts until it is answered: one that
 // finds the backlog full is refused, and its connection closed. heldMax bounds how many wait for the log, beyond one for each connection.
+//
+// Long requests, those that name thousands of partitions, run longMax at a time: they are dear in memory and would leave the loops
+// no processor. The others wait aside, without a worker.
 type workers struct {
 	count           int
+	longMax         int
 	backlogBytesMax int64
 
 	wg sync.WaitGroup
@@ -31,6 +36,8 @@ type workers struct {
 		resumed      []resumption // answers to make; they go first
 		held         int          // requests between hold and the end of their resumption
 		backlogBytes int64
+		longRunning  int
+		aside        []*connState // connections whose next job is long and has to wait for another long one
 		stopped      bool
 	}
 }
@@ -52,6 +59,8 @@ type job struct {
 	body []byte
 	// alone: the job waits for the held requests of its connection, whatever its key.
 	alone bool
+	// long: one of the few that run longMax at a time.
+	long bool
 }
 
 // connState is what the broker keeps of one connection: netpoll.Conn.Value.
@@ -60,7 +69,7 @@ type connState struct {
 	// finds the queue empty; the connection's loop reads it without the lock.
 	queue []job
 	busy  atomic.Bool
-	// Guarded by workers.mu as well. placed: the connection is in ready, or a worker has one of its jobs. held counts its held requests,
+	// Guarded by workers.mu as well. placed: the connection is in ready or aside, or a worker has one of its jobs. held counts its held requests,
 	// all of key heldKey; busy stays set as long as there are any.
 	placed  bool
 	held    int
@@ -72,7 +81,7 @@ type connState struct {
 }
 
 func newWorkers(count int, backlogBytesMax int64) *workers {
-	w := &workers{count: count, backlogBytesMax: backlogBytesMax}
+	w := &workers{count: count, longMax: max(1, runtime.NumCPU()/2), backlogBytesMax: backlogBytesMax}
 	w.mu.cond = sync.NewCond(&w.mu)
 	return w
 }
@@ -212,8 +221,14 @@ func (w *workers) next() (c *connState, j job, res resumption, ok bool) {
 			c = w.mu.ready[0]
 			w.mu.ready[0] = nil
 			w.mu.ready = w.mu.ready[1:]
+			if len(c.queue) > 0 && c.queue[0].long && w.mu.longRunning >= w.longMax {
+				w.mu.aside = append(w.mu.aside, c)
+				continue
+			}
 			if len(c.queue) > 0 {
-				j = c.queue[0]
+				if j = c.queue[0]; j.long {
+					w.mu.longRunning++
+				}
 				c.queue[0] = job{}
 				c.queue = c.queue[1:]
 				j.r.bodyBytes, j.r.alone = len(j.body), c.held == 0
@@ -239,6 +254,15 @@ func (w *workers) finished(c *connState, j job) {
 		c.queue = append([]job{j}, c.queue...)
 	case !j.r.held:
 		w.mu.backlogBytes -= int64(len(j.body))
+	}
+	if j.long {
+		w.mu.longRunning--
+		if len(w.mu.aside) > 0 {
+			w.mu.ready = append(w.mu.ready, w.mu.aside[0])
+			w.mu.aside[0] = nil
+			w.mu.aside = w.mu.aside[1:]
+			w.mu.cond.Signal()
+		}
 	}
 	c.placed = false
 	w.placeLocked(c)
