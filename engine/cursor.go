@@ -110,8 +110,14 @@ func checkHeader(h record.Batch, path string, pos, end, minOffset int64) error {
 	return nil
 }
 
-// scanReadBytes is what a scanner reads at once; a batch that is larger is read whole, and lies inside the file.
-const scanReadBytes = 1 << 20
+// scanReadBytes is what a scanner reads at once, little enough for a core's own cache, so that the CRC does not wait for memory. A batch that is
+// larger is read whole, and lies inside the file.
+const scanReadBytes = 256 << 10
+
+// scanBuffers holds the buffers of scanners that were released, *[]byte of at most scanPooledMax bytes.
+var scanBuffers sync.Pool
+
+const scanPooledMax = 2 << 20
 
 // scanner reads whole batches and checks their CRC, for recovery, replay and verification.
 type scanner struct {
@@ -162,6 +168,29 @@ func (s *scanner) advance() bool {
 	return true
 }
 
+// release gives the buffer back: nothing that the scanner gave may be used any more. Whoever scans once in a while may leave it out.
+func (s *scanner) release() {
+	if buf := s.buf; cap(buf) > 0 && cap(buf) <= scanPooledMax {
+		scanBuffers.Put(&buf)
+	}
+	s.buf, s.have = nil, 0
+}
+
+// grow makes room for n bytes, and keeps the first s.have.
+func (s *scanner) grow(n int) {
+	if s.buf == nil {
+		if pooled, ok := scanBuffers.Get().(*[]byte); ok {
+			s.buf = *pooled
+		}
+	}
+	if cap(s.buf) >= n {
+		return
+	}
+	grown := make([]byte, max(n, scanReadBytes))
+	copy(grown, s.buf[:s.have])
+	s.buf = grown
+}
+
 // bytes gives n bytes at pos, which lie before end for a header that was checked.
 func (s *scanner) bytes(n int) ([]byte, error) {
 	if int64(n) > s.end-s.pos {
@@ -169,14 +198,18 @@ func (s *scanner) bytes(n int) ([]byte, error) {
 	}
 	i := s.pos - s.from
 	if i < 0 || i+int64(n) > int64(s.have) {
-		want := int(min(max(int64(n), scanReadBytes), s.end-s.pos))
-		if cap(s.buf) < want {
-			s.buf = make([]byte, want)
+		rest := 0 // of the batch, which was read with those before it
+		if i >= 0 && i < int64(s.have) {
+			rest = copy(s.buf, s.buf[i:s.have])
 		}
-		got, err := s.file.ReadAt(s.buf[:want], s.pos)
+		want := int(min(max(int64(n), scanReadBytes), s.end-s.pos))
+		s.have = rest
+		s.grow(want)
+		got, err := s.file.ReadAt(s.buf[rest:want], s.pos+int64(rest))
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read batch at byte %d: %w", s.pos, err)
 		}
+		got += rest
 		s.from, s.have, i = s.pos, got, 0
 		if got < n {
 			return nil, corruptFile(s.path, s.pos, "bytes in the file for a batch", got, n)

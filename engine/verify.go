@@ -19,7 +19,7 @@ import (
 // checked, is trusted from then on.
 
 const (
-	// verifyBytes is how much one job checks, more than one fetch takes, so that the next fetch does not wait.
+	// verifyBytes is how much one job checks, more than one fetch takes. While the second half of it is served, the next job runs ahead.
 	verifyBytes = 4 << 20
 	// trustRangesMax bounds the remembered ranges; readers of old records go forward, so there is about one for each.
 	trustRangesMax = 64
@@ -27,6 +27,8 @@ const (
 
 // offsetRange is [from, to).
 type offsetRange struct{ from, to int64 }
+
+func (r offsetRange) middle() int64 { return r.from + (r.to-r.from)/2 }
 
 // verification is what a log knows of its records' health. The zero value trusts nothing.
 type verification struct {
@@ -38,6 +40,7 @@ type verification struct {
 	mu struct {
 		sync.Mutex
 		trusted []offsetRange // disjoint, ascending
+		last    offsetRange   // what the last check found good
 		running bool
 		done    []func() // of those who wait for the job that runs
 	}
@@ -56,24 +59,34 @@ func (l *Log) Verified(from, to int64, done func()) bool {
 	if from >= l.off.appendedFrom.Load() {
 		return true
 	}
-	start, ok := v.await(offsetRange{from, min(to, l.off.appendedFrom.Load())}, done)
-	if start {
-		l.dir.sched.Go(func() { l.verifyFrom(from) })
+	bound := l.off.appendedFrom.Load()
+	start, ok := v.await(offsetRange{from, min(to, bound)}, bound, done)
+	if start >= 0 {
+		l.dir.sched.Go(func() { l.verifyFrom(start) })
 	}
 	return ok
 }
 
-// await says whether a range may be sent. If not, done waits for the next check to end, which the caller has to start if none runs.
-func (v *verification) await(r offsetRange, done func()) (start, ok bool) {
+// await says whether a range may be sent. If not, done waits for the next check to end. start is the offset from which the caller has to
+// start one, for this range or, when a reader has come as far as into the last half of what the last one found, for what follows up to
+// bound; -1 for none.
+func (v *verification) await(r offsetRange, bound int64, done func()) (start int64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if slices.ContainsFunc(v.mu.trusted, func(t offsetRange) bool { return t.from <= r.from && r.to <= t.to }) {
-		return false, true
+	start = r.from
+	for _, t := range v.mu.trusted {
+		if t.from <= r.from && r.from < t.to {
+			start, ok = t.to, r.to <= t.to
+		}
 	}
-	v.mu.done = append(v.mu.done, done)
-	start = !v.mu.running
+	if !ok {
+		v.mu.done = append(v.mu.done, done)
+	}
+	if v.mu.running || ok && (v.mu.last.to != start || r.to <= v.mu.last.middle() || start >= bound) {
+		return -1, ok
+	}
 	v.mu.running = true
-	return start, false
+	return start, ok
 }
 
 // verifyFrom checks what follows an offset and tells those who wait.
@@ -93,6 +106,7 @@ func (l *Log) verifyFrom(from int64) {
 	v.mu.Lock()
 	if to > from {
 		v.trustLocked(offsetRange{from, to})
+		v.mu.last = offsetRange{from, to}
 	}
 	waiting := v.mu.done
 	v.mu.done, v.mu.running = nil, false
@@ -135,7 +149,7 @@ func (l *Log) check(from, bound int64) (to int64, err error) {
 	txns, begin := txnCheck{log: l}, rotFault{offset: from}
 	to = from
 	for bytes, more := int64(0), true; more && to < bound && bytes < verifyBytes; {
-		res, err := l.Read(to, ReadOptions{MaxBytes: scanReadBytes, MinOneBatch: true, Isolation: ReadAll})
+		res, err := l.Read(to, ReadOptions{MaxBytes: verifyBytes - bytes, MinOneBatch: true, Isolation: ReadAll})
 		if err != nil {
 			if unfinished := txns.finish(to); unfinished != nil {
 				return from, begin.unless(unfinished)
@@ -197,6 +211,7 @@ func (l *Log) checkSpan(span Span, from int64, txns *txnCheck) (next int64, err 
 	bound := min(nextBase(segs, i), l.off.load().LogEnd)
 	path := segs[i].path()
 	sc := newScanner(span.File, path, span.Pos, span.Pos+span.Len, 0)
+	defer sc.release()
 	next = from
 	fault := func(at int64, err error) error {
 		return &rotFault{offset: next, at: place{segment: segs[i].base, pos: at}, err: err}

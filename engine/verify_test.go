@@ -3,9 +3,13 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"math"
+	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 
+	"github.com/weirmq/weir/internal/testkit"
 	"github.com/weirmq/weir/record"
 	"github.com/weirmq/weir/vfs"
 )
@@ -116,5 +120,86 @@ func TestWhatWasWrittenIsTrusted(t *testing.T) {
 	}
 	if !l.Verified(0, end, none) {
 		t.Error("what was checked is checked again")
+	}
+}
+
+// newOldLog is a log of 180 batches of 100 KiB, one of them of 400 KiB, that an earlier process wrote.
+func newOldLog(t *testing.T) (*Store, *Log) {
+	t.Helper()
+	fsys := vfs.NewMem(vfs.MemOptions{})
+	s := openTestStore(t, testStoreOptions(fsys))
+	l := createTestLog(t, s, testTP, neverSync())
+	for i := range 180 {
+		size := 100 << 10
+		if i == 1 {
+			size = 400 << 10 // begins in what is read at once, and is larger
+		}
+		mustAppend(t, l, testBatch(1, size, 1))
+	}
+	must(t, s.Close(t.Context()))
+	s = openTestStore(t, testStoreOptions(fsys))
+	l = s.Log(testTP)
+	must(t, l.load2())
+	return s, l
+}
+
+// TestChecksRunAheadOfTheReader: once a reader is in the second half of what was checked, it does not have to wait for what follows.
+func TestChecksRunAheadOfTheReader(t *testing.T) {
+	s, l := newOldLog(t)
+	defer s.crash()
+	none := func() { t.Error("a wait for what was checked") }
+	data, err := verified(t, l, 0)
+	must(t, err)
+	checked := func() (all []offsetRange, running bool) {
+		l.verification.mu.Lock()
+		defer l.verification.mu.Unlock()
+		return slices.Clone(l.verification.mu.trusted), l.verification.mu.running
+	}
+	_, next, _ := checkBatches(t, data)
+	first, _ := checked()
+	if len(first) != 1 || first[0].from != 0 || next > first[0].middle() {
+		t.Fatalf("%v was checked for a read up to %d", first, next)
+	}
+	ok := l.Verified(0, next, none)
+	if now, running := checked(); !ok || running || !slices.Equal(now, first) {
+		t.Errorf("a reader in the first half had %v checked, running: %t; want %v", now, running, first)
+	}
+	for to, end := first[0].to, l.Offsets().LogEnd; to < end; {
+		if !l.Verified(to-1, to, none) {
+			t.Fatalf("offset %d is checked again", to-1)
+		}
+		before := to
+		testkit.Eventually(t, "what follows is checked", func() bool {
+			all, _ := checked()
+			to = all[0].to
+			return len(all) == 1 && to > before
+		})
+	}
+	if !l.Verified(0, l.Offsets().LogEnd, none) {
+		t.Error("not all is trusted")
+	}
+}
+
+// TestChecksReuseTheirBuffers: a buffer for each read made the garbage collector the larger part of a first read.
+func TestChecksReuseTheirBuffers(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector empties pools")
+	}
+	s, l := newOldLog(t)
+	defer s.crash()
+	var before, after runtime.MemStats
+	least := uint64(math.MaxUint64)
+	for range 3 { // a collection between may empty the pool
+		runtime.ReadMemStats(&before)
+		for from, end := int64(0), l.Offsets().LogEnd; from < end; {
+			to, err := l.check(from, end)
+			must(t, err)
+			from = to
+		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	if most := uint64(512 << 10); least > most {
+		t.Errorf("18 MiB were checked with %d bytes of new memory, want at most %d", least, most)
 	}
 }
