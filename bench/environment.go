@@ -75,5 +75,6 @@ func describeMount(dir string) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s on %s (%s), %s free", m.Type, m.Source, m.Options, sizeText(m.FreeBytes))
+	journal := map[bool]string{true: " without a journal"}[m.NoJournal]
+	return fmt.Sprintf("%s%s on %s (%s), %s free", m.Type, journal, m.Source, m.Options, sizeText(m.FreeBytes))
 }

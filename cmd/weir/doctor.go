@@ -146,6 +146,10 @@ func (d *doctor) disk(dir string) {
 	d.add("data directory", "ok", fmt.Sprintf("%s on %s (%s)", dir, mount.Point, mount.Source), "")
 	d.expect("file system", slices.Contains([]string{"ext4", "xfs", "btrfs"}, mount.Type), mount.Type, "warn",
 		"tested on ext4; tmpfs and overlay keep nothing through a power cut, network file systems may lie about fsync")
+	if mount.Type == "ext4" {
+		d.expect("journal", !mount.NoJournal, map[bool]string{true: "none", false: "there is one"}[mount.NoJournal], "warn",
+			"after a power failure an ext4 without a journal must be repaired by e2fsck before it is mounted: give it one with tune2fs -O has_journal")
+	}
 	options := strings.Split(mount.Options, ",")
 	if slices.Contains(options, "sync") {
 		d.add("writes", "warn", "mounted sync", "every write waits for the disk: remount with async, fsync.policy=commit is as safe")

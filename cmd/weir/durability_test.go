@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -93,6 +95,26 @@ func TestExplain(t *testing.T) {
 		t.Errorf("after a live change: %+v", e)
 	}
 	s.stop()
+}
+
+// TestDoctorFindsAMissingJournal holds the line about the journal against two file systems of the kernel.
+func TestDoctorFindsAMissingJournal(t *testing.T) {
+	f := func(found, level string, mkfs ...string) {
+		t.Helper()
+		dir := t.TempDir()
+		disk := mountImage(t, dir, filepath.Join(dir, "image"), "64M", mkfs...)
+		out, stderr, status := run(t, "", "doctor", "--json", "--data-dir", disk.mount)
+		var findings []finding
+		if err := json.Unmarshal([]byte(out), &findings); err != nil || status != 0 {
+			t.Fatalf("status %d, %v\n%s%s", status, err, out, stderr)
+		}
+		at := slices.IndexFunc(findings, func(f finding) bool { return f.Check == "journal" })
+		if at < 0 || findings[at].Found != found || findings[at].Level != level {
+			t.Errorf("mkfs.ext4 %v: want %s, %s in %+v", mkfs, found, level, findings)
+		}
+	}
+	f("there is one", "ok")
+	f("none", "warn", "-O", "^has_journal")
 }
 
 // TestDoctor looks at every line that it owes.

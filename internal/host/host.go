@@ -88,6 +88,7 @@ type Mount struct {
 	Options    string `json:"options"`     // of mount and super block, separated by commas
 	TotalBytes int64  `json:"total_bytes"` // size
 	FreeBytes  int64  `json:"free_bytes"`  // for an unprivileged process
+	NoJournal  bool   `json:"no_journal"`  // an ext4 made without one
 }
 
 // MountOf finds the mount of an existing path. The error names the path.
@@ -108,8 +109,19 @@ func MountOf(path string) (Mount, error) {
 	if err := unix.Statfs(real, &stat); err != nil {
 		return best, fmt.Errorf("statfs %s: %w", real, err)
 	}
+	best.NoJournal = best.Type == "ext4" && noJournal("/sys/fs/ext4", best.Source)
 	best.TotalBytes, best.FreeBytes = int64(stat.Blocks)*stat.Bsize, int64(stat.Bavail)*stat.Bsize
 	return best, nil
+}
+
+// noJournal asks the kernel for the process that commits an ext4's journal: without a journal there is none (Documentation/ABI/testing/
+// sysfs-fs-ext4). What cannot be read counts as a journal.
+func noJournal(sysfs, device string) bool {
+	if real, err := filepath.EvalSymlinks(device); err == nil {
+		device = real // such as /dev/mapper/name, which is /dev/dm-0 to the kernel
+	}
+	task, err := os.ReadFile(filepath.Join(sysfs, filepath.Base(device), "journal_task"))
+	return err == nil && strings.TrimSpace(string(task)) == "<none>"
 }
 
 // mountIn finds the longest mount point in a mountinfo table (proc(5)) that holds the path; of two on one point, the later.

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -51,5 +53,29 @@ func TestMeasureSyncSortsItsTimes(t *testing.T) {
 	}
 	if SyncTimes(nil).Quantile(0.5) != 0 {
 		t.Error("no times have a median")
+	}
+}
+
+func TestAnExt4WithoutAJournalIsFound(t *testing.T) {
+	sysfs, devices := t.TempDir(), t.TempDir()
+	for name, task := range map[string]string{"vda": "<none>\n", "dm-0": "<none>\n", "vdb": "417\n"} {
+		if err := os.MkdirAll(filepath.Join(sysfs, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sysfs, name, "journal_task"), []byte(task), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mapped := filepath.Join(devices, "data")
+	if err := os.WriteFile(filepath.Join(devices, "dm-0"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("dm-0", mapped); err != nil {
+		t.Fatal(err)
+	}
+	for device, want := range map[string]bool{"/dev/vda": true, mapped: true, "/dev/vdb": false, "/dev/vdc": false} {
+		if got := noJournal(sysfs, device); got != want {
+			t.Errorf("%s: without a journal %v, want %v", device, got, want)
+		}
 	}
 }
