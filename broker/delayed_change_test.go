@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cluster"
 	"github.com/weirmq/weir/internal/testkit"
 	"github.com/weirmq/weir/protocol"
+	"github.com/weirmq/weir/vfs"
 )
 
 // stopMetadata has the metadata's loop stand still, after it has made a topic of its own, until release is called.
@@ -243,4 +244,49 @@ func TestCreatedTopicsTellTheConfigurationInForce(t *testing.T) {
 		t.Fatal(errs, err)
 	}
 	f("d", "", "7000", SourceDynamicBroker)
+}
+
+// More topics than one lot holds are deleted, among them one of more partitions than a lot; a name that is used again at once gets its new log.
+func TestManyTopicsAreDeletedInLots(t *testing.T) {
+	fsys := vfs.NewErrorFS(vfs.OS(), vfs.ErrorFSOptions{})
+	tb := startBrokerIn(t, t.TempDir(), nil, Options{FS: fsys})
+	deleting := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(deleting) })
+	t.Cleanup(goOn)
+	fsys.Add(vfs.Rule{Ops: vfs.OpRename, Path: "-delete", Hook: func(vfs.Op, string) { <-deleting }})
+	c := tb.dial()
+	names := []string{"wide"}
+	tb.createTopic("wide", deleteLot+10, nil)
+	for i := range 2*deleteLot + 10 {
+		names = append(names, fmt.Sprintf("t-%04d", i))
+	}
+	for _, row := range c.request(createTopicsRequest(names[1:]...), createVersion).(*kmsg.CreateTopicsResponse).Topics {
+		wantCode(t, row.Topic, row.ErrorCode, protocol.ErrNone)
+	}
+	again := names[deleteLot+5]
+	for _, name := range []string{"wide", names[1], again, names[len(names)-1]} {
+		c.mustProduce(name, batchOf("old"))
+	}
+	for i, row := range c.request(deleteTopicsRequest(deleteVersion, names), deleteVersion).(*kmsg.DeleteTopicsResponse).Topics {
+		wantCode(t, names[i], row.ErrorCode, protocol.ErrNone)
+	}
+	created := c.request(createTopicsRequest(again), createVersion).(*kmsg.CreateTopicsResponse).Topics[0]
+	wantCode(t, "the name again", created.ErrorCode, protocol.ErrNone)
+	wantCode(t, "produce beside the old log", c.produce(again, acksAll, batchOf("early")).ErrorCode, protocol.ErrKafkaStorageError)
+	goOn()
+	testkit.Eventually(t, "the end of the deletions", func() bool {
+		for range tb.node.Image().Removed() {
+			return false
+		}
+		return true
+	})
+	for _, log := range tb.store.Logs() {
+		if tp := log.TopicPartition(); tp.Topic != cluster.LogTopic && (tp.Topic != again || cluster.TopicID(log.TopicID()) != created.TopicID) {
+			t.Errorf("%s is left", tp)
+		}
+	}
+	c.mustProduce(again, batchOf("new"))
+	if got := valuesOf(t, c.fetch(again, 0).RecordBatches); got != "new" {
+		t.Errorf("the new topic: got %q", got)
+	}
 }

@@ -161,15 +161,51 @@ func (f *topicFollower) run() {
 	}
 }
 
+// deleteLot is how many partitions are deleted together, for one fsync of their log directory, unless a single topic has more: what else wants
+// to change their logs waits as long.
+const deleteLot = 256
+
 // deleteTopics deletes the logs of deleted topics and then has the metadata forget them. A topic whose logs cannot be deleted, as its
 // directory is offline, stays among the removed ones: the next start tries again.
 func (f *topicFollower) deleteTopics(topics []*cluster.Topic) {
 	var gone []cluster.TopicID
-	for _, t := range topics {
-		if f.ctx.Err() != nil {
-			return
+	for len(topics) > 0 && f.ctx.Err() == nil {
+		end, partitions := 0, 0
+		for end < len(topics) && (end == 0 || partitions+len(topics[end].Partitions) <= deleteLot) {
+			partitions += len(topics[end].Partitions)
+			end++
 		}
-		if err := f.deleteLogs(t); err != nil {
+		gone = append(gone, f.deleteSome(topics[:end])...)
+		topics = topics[end:]
+	}
+	if len(gone) == 0 || f.ctx.Err() != nil {
+		return
+	}
+	if err := f.b.node.ForgetTopics(f.ctx, gone); err != nil && f.ctx.Err() == nil {
+		f.b.logger.Warn("deleted topics stay in the metadata until the next start", slog.Int("topics", len(gone)), slog.Any("error", err))
+	}
+}
+
+// deleteSome deletes the logs of some topics together and returns the topics that have none any more.
+func (f *topicFollower) deleteSome(topics []*cluster.Topic) (gone []cluster.TopicID) {
+	var tps []engine.TopicPartition
+	var owners []int // of tps, in topics
+	for i, t := range topics {
+		for p := range t.Partitions {
+			tp := engine.TopicPartition{Topic: t.Name, Partition: int32(p)}
+			if log := f.b.store.Log(tp); log != nil && log.TopicID() == t.ID {
+				tps, owners = append(tps, tp), append(owners, i)
+			}
+		}
+	}
+	failed := make([]error, len(topics))
+	for i, err := range f.b.store.DeleteLogs(tps) {
+		if err != nil && !errors.Is(err, engine.ErrUnknownLog) && failed[owners[i]] == nil {
+			failed[owners[i]] = err
+		}
+	}
+	for i, t := range topics {
+		if err := failed[i]; err != nil {
 			f.b.logger.Error("the files of a deleted topic stay until the next start", slog.String("topic", t.Name),
 				slog.String("topic_id", t.ID.String()), slog.Any("error", err))
 		} else {
@@ -180,26 +216,7 @@ func (f *topicFollower) deleteTopics(topics []*cluster.Topic) {
 			f.createLogs(again, &own)
 		}
 	}
-	if len(gone) == 0 {
-		return
-	}
-	if err := f.b.node.ForgetTopics(f.ctx, gone); err != nil && f.ctx.Err() == nil {
-		f.b.logger.Warn("deleted topics stay in the metadata until the next start", slog.Int("topics", len(gone)), slog.Any("error", err))
-	}
-}
-
-func (f *topicFollower) deleteLogs(t *cluster.Topic) error {
-	for i := range t.Partitions {
-		tp := engine.TopicPartition{Topic: t.Name, Partition: int32(i)}
-		log := f.b.store.Log(tp)
-		if log == nil || log.TopicID() != t.ID {
-			continue
-		}
-		if err := f.b.store.DeleteLog(tp); err != nil && !errors.Is(err, engine.ErrUnknownLog) {
-			return err
-		}
-	}
-	return nil
+	return gone
 }
 
 // autoCreate creates topics that a client named and nobody has, with the default partition count, if the broker may. Whoever calls it

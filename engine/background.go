@@ -2,9 +2,7 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 )
 
@@ -87,73 +85,6 @@ func (s *Store) checkpoint(highWatermarks bool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// DeleteLog removes the log of tp: waiters get ErrClosed, the directory is renamed at once and removed later. It is
-// durable when it returns. Errors: ErrUnknownLog, ErrOffline, ErrNoSpace.
-func (s *Store) DeleteLog(tp TopicPartition) error {
-	s.mu.Lock()
-	l := s.mu.logs[tp]
-	if l == nil {
-		s.mu.Unlock()
-		return fmt.Errorf("%w: %s", ErrUnknownLog, tp)
-	}
-	s.mu.Unlock()
-	l.adminMu.Lock()
-	defer l.adminMu.Unlock()
-	d := l.dir
-	l.fail(fmt.Errorf("%w: %s was deleted", ErrClosed, tp), false)
-	if err := s.cleaner.cutBack(d.path, tp, -1); err != nil {
-		s.log.Warn("cleaner checkpoint not written", "partition", tp.String(), "error", err)
-	}
-	err := d.removePartition(l)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.logs[tp] == l {
-		delete(s.mu.logs, tp)
-		delete(d.logs, tp)
-		delete(d.start, tp)
-	}
-	d.moved.Store(true)
-	return nil
-}
-
-// removePartition takes the directory out of the way. The checkpoint lock keeps a checkpoint from writing into a directory of the
-// same name that comes after.
-func (d *logDir) removePartition(l *Log) error {
-	d.ckptMu.Lock()
-	defer d.ckptMu.Unlock()
-	l.shut()
-	l.mu.Lock()
-	onDisk := l.mu.onDisk
-	l.mu.Unlock()
-	if !onDisk {
-		return nil
-	}
-	if err := d.err(); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrOffline, d.path, err)
-	}
-	fsys := d.store.o.FS
-	to := filepath.Join(d.path, fmt.Sprintf("%s.%s%s", l.tp, d.store.newID().hex(), deleteSuffix))
-	err := fsys.Rename(l.part.path, to)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = fsys.SyncDir(d.path)
-	}
-	if err != nil {
-		if isNoSpace(err) {
-			return fmt.Errorf("%w: delete %s: %w", ErrNoSpace, l.tp, err)
-		}
-		d.fail(err)
-		return fmt.Errorf("%w: delete %s: %w", ErrOffline, l.tp, err)
-	}
-	d.store.removeLater(d, l.tp, to, max(l.cfg.Load().FileDeleteDelayMs, 0))
-	return nil
 }
 
 // removeLater removes a renamed directory after delayMs, and after a checkpoint without it: as long as an old checkpoint could name the
