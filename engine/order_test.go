@@ -2,8 +2,10 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/weirmq/weir/vfs"
@@ -67,6 +69,31 @@ func TestCleanMarkGoesAtStart(t *testing.T) {
 	for _, mode := range []vfs.CrashMode{vfs.CrashLoseUnsynced, vfs.CrashKillProcess} {
 		if _, clean, err := readCleanShutdown(mem.CrashClone(1, mode), testDir); err != nil || clean {
 			t.Fatalf("clean after a crash (%s): got %t, %v", mode, clean, err)
+		}
+	}
+}
+
+// TestNoCleanMarkAfterAFailedFsync: a start that trusted the mark would take the end of the log for durable, where the failed fsync may have
+// lost what lies before it.
+func TestNoCleanMarkAfterAFailedFsync(t *testing.T) {
+	for _, atClose := range []bool{true, false} {
+		mem := vfs.NewMem(vfs.MemOptions{})
+		fsys := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{})
+		s := openTestStore(t, testStoreOptions(fsys))
+		l := createTestLog(t, s, testTP, neverSync())
+		mustAppend(t, l, testBatch(2, 100, 1))
+		must(t, l.Sync())
+		mustAppend(t, l, testBatch(2, 100, 1))
+		remove := fsys.Add(vfs.Rule{Ops: vfs.OpSync, Path: ".log", Err: syscall.EIO})
+		if !atClose {
+			wantErr(t, l.Sync(), syscall.EIO)
+			remove() // the next fsync succeeds, and says nothing about what was lost
+		}
+		if err := s.Close(t.Context()); !errors.Is(err, syscall.EIO) {
+			t.Errorf("closed with %v, want EIO", err)
+		}
+		if _, clean, err := readCleanShutdown(mem, testDir); err != nil || clean {
+			t.Errorf("failed fsync at close %t: marked as clean %t, %v", atClose, clean, err)
 		}
 	}
 }
