@@ -140,7 +140,7 @@ func (d *logDir) flushTogether(ctx context.Context) error {
 // unflushed says that a clean stop has something to make durable, all of which this process has written. What recovery has found in the page cache is
 // not of that kind: its write-back may have failed before d.whole was opened, which only an fsync of the file itself would tell.
 func (l *Log) unflushed() bool {
-	if !l.loaded.Load() || l.failure.Load() != nil || l.stream == nil {
+	if !l.loaded.Load() || l.failure.Load() != nil || l.stream == nil || l.settling() {
 		return false
 	}
 	v := l.off.load()

@@ -57,6 +57,15 @@ func dirtyLogs(t *testing.T, s *Store, n int) (want []wantLog) {
 	return want
 }
 
+// awaitRest waits until no fsync and no job of the first directory is under way.
+func awaitRest(t *testing.T, s *Store) {
+	t.Helper()
+	testkit.Eventually(t, "the workers at rest", func() bool {
+		st := s.dirs[0].sched.Stats()
+		return st.Queued+st.Running+st.Jobs == 0
+	})
+}
+
 // TestStopSyncsTogether: a clean stop of many logs makes all durable with two syncs, and not with an fsync for each.
 func TestStopSyncsTogether(t *testing.T) {
 	const n = 40
@@ -69,7 +78,7 @@ func TestStopSyncsTogether(t *testing.T) {
 		l := createTestLog(t, s, TopicPartition{"t", i}, neverSync())
 		mustAppend(t, l, producerTestBatch(7, 0, 0, false))
 	}
-	testkit.Eventually(t, "the workers at rest", func() bool { return s.dirs[0].sched.Stats().Jobs == 0 })
+	awaitRest(t, s)
 	syncs := fsys.Count(vfs.OpSync | vfs.OpSyncDir)
 	closeTestStore(t, s)
 	if got := fsys.Count(vfs.OpSyncAll); got != 2 {
@@ -159,7 +168,7 @@ func TestStopWithoutSync(t *testing.T) {
 		s := openTestStore(t, stopOptions(fsys))
 		want := expectation{logs: dirtyLogs(t, s, 3)}
 		want.logs[0].durable = 1
-		testkit.Eventually(t, "the workers at rest", func() bool { return s.dirs[0].sched.Stats().Jobs == 0 })
+		awaitRest(t, s)
 		l := s.Log(want.logs[1].tp)
 		durable := l.Offsets().Durable
 		fsys.Add(vfs.Rule{Ops: vfs.OpSyncAll, Skip: skip, Err: syscall.EIO, Count: 1, After: true})
@@ -206,7 +215,7 @@ func TestStopFallsBack(t *testing.T) {
 			fsys.unsupported = name == "unsupported"
 			s := openTestStore(t, stopOptions(fsys))
 			want := expectation{logs: dirtyLogs(t, s, 4)}
-			testkit.Eventually(t, "the workers at rest", func() bool { return s.dirs[0].sched.Stats().Jobs == 0 })
+			awaitRest(t, s)
 			c.prepare(fsys)
 			var segment atomic.Int32
 			fsys.add(vfs.Rule{Ops: vfs.OpSync, Path: filepath.Join("t1-1", segmentName(0, logSuffix)), Hook: func(vfs.Op, string) { segment.Add(1) }})
