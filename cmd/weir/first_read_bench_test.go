@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"flag"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -142,7 +141,7 @@ func readOld(b *testing.B, address string) (total int64) {
 		p := call(b, conn, buf, &req)[head:]
 		code, end, records := binary.BigEndian.Uint16(p), int64(binary.BigEndian.Uint64(p[2:])), p[2+8+8+4+4:]
 		if code != 0 || len(records) == 0 && offset < end {
-			b.Fatal(fmt.Sprintf("fetch at %d of %d: error %d, %d bytes", offset, end, code, len(records)))
+			b.Fatalf("fetch at %d of %d: error %d, %d bytes", offset, end, code, len(records))
 		}
 		total += int64(len(records))
 		for len(records) > 0 {

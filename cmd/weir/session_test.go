@@ -14,6 +14,10 @@ func TestFirstSession(t *testing.T) {
 	s := serve(t, dir)
 	b := "--brokers=" + s.address
 	must(t, "", "topic", "create", "orders", "--partitions", "3", "--set", "retention.ms=3600000", b)
+	want := "weir: creating topic orders: TOPIC_ALREADY_EXISTS: topic already exists: \"orders\"\n"
+	if _, stderr, status := run(t, "", "topic", "create", "orders", b); status != 1 || stderr != want {
+		t.Errorf("the topic again: exit status %d, %q; want 1, %q", status, stderr, want)
+	}
 	must(t, "one\ntwo\nthree\n", "produce", "orders", "-p", "1", b)
 	must(t, "", "produce", "orders", "four", "-p", "1", "-k", "the key", "-H", "h=v", "-z", "zstd", b)
 	if got := must(t, "", "consume", "orders", "--from-beginning", "--until-end", b); got != "one\ntwo\nthree\nfour\n" {

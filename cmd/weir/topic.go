@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/engine"
@@ -86,7 +88,11 @@ func newTopicCreateCmd(flags *clientFlags) *cobra.Command {
 	return cmd
 }
 
+// topicError words a broker's refusal: the code with the broker's own message, or with Kafka's general one when there is none.
 func topicError(doing, topic string, err error, message string) error {
+	if code := (*kerr.Error)(nil); message != "" && errors.As(err, &code) {
+		return fmt.Errorf("%s topic %s: %s: %s", doing, topic, code.Message, message)
+	}
 	if message != "" {
 		return fmt.Errorf("%s topic %s: %w: %s", doing, topic, err, message)
 	}
