@@ -1,4 +1,5 @@
 # As fast as it goes: closed loop, bounded requests in flight. Proves whether the generator or the broker is the limit.
+# On a disk that cannot take a GB a second its write-back is the limit: --data-parent /dev/shm leaves it out, for every target.
 title: saturation
 about: What is the highest throughput of produce and of fetch, and who is the bottleneck?
 repeats: 5
