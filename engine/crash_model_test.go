@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/weirmq/weir/ioqueue"
 	"github.com/weirmq/weir/record"
 	"github.com/weirmq/weir/vfs"
 )
@@ -157,9 +156,7 @@ func verifyLog(s *Store, w wantLog, want expectation) (wantLog, *Log, error) {
 		keep = 0 // begun anew at the log start
 	}
 	w.state, w.history, w.originals = present, w.history[:keep:keep], w.originals[:keep:keep]
-	// What was durable is, also where recovery does not know it and will fsync it again.
-	w.durable = max(min(w.durable, off.LogEnd), l.Offsets().Durable)
-	w.end, w.written, w.startLo, w.startHi = off.LogEnd, off.LogEnd, off.LogStart, off.LogStart
+	w.end, w.written, w.durable, w.startLo, w.startHi = off.LogEnd, off.LogEnd, off.LogEnd, off.LogStart, off.LogStart
 	return w, l, nil
 }
 
@@ -177,8 +174,8 @@ func compareLog(l *Log, w wantLog, killed bool) error {
 		return fmt.Errorf("log ends at %d, want at most %d", off.LogEnd, w.end)
 	case off.LogStart < min(w.startLo, w.startHi) || off.LogStart > max(w.startHi, w.startLo):
 		return fmt.Errorf("log starts at %d, want %d to %d", off.LogStart, w.startLo, w.startHi)
-	case off.HighWatermark != off.LogEnd || (off.Durable != off.LogEnd && w.cfg.Fsync == ioqueue.PolicyCommit):
-		return fmt.Errorf("recovered offsets %+v, fsync %v: high watermark, and under commit durable, are not the log end", off, w.cfg.Fsync)
+	case off.Durable != off.LogEnd || off.HighWatermark != off.LogEnd:
+		return fmt.Errorf("recovered offsets %+v: durable and high watermark are not the log end", off)
 	}
 	got, err := tryReadAll(l, off.LogStart, ReadOptions{Isolation: ReadAll})
 	if err != nil {

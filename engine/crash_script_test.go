@@ -67,10 +67,7 @@ func newCrashRun(t *testing.T, seed uint64) *crashRun {
 func crashStoreOptions(fsys vfs.FS, seed uint64, dirs []string) StoreOptions {
 	o := testStoreOptions(fsys)
 	o.Seed, o.Dirs = seed, dirs
-	o.SyncTogetherMin = 1 + int(seed%2)       // a clean stop syncs all together, or mostly one by one
-	o.Config = func(topic string) LogConfig { // what recovery goes by, whatever the topic's policy is
-		return LogConfig{Fsync: ioqueue.Policy((seed + uint64(len(topic)) + uint64(topic[len(topic)-1])) % 3)}
-	}
+	o.SyncTogetherMin = 1 + int(seed%2) // a clean stop syncs all together, or mostly one by one
 	return o
 }
 

@@ -42,8 +42,6 @@ type Log struct {
 	stream  *ioqueue.Stream // set by load
 	// recoveryCap bounds the recovery point while a truncation is under way, else noCap.
 	recoveryCap atomic.Int64
-	// recoveredEnd is the end of what recovery found and left to a background fsync, 0 if nothing.
-	recoveredEnd atomic.Int64
 	// checkpointed is the recovery point in the checkpoint file.
 	checkpointed atomic.Int64
 	// restartAt overrides the log start in the checkpoint while the whole log is being replaced, else -1.
@@ -343,15 +341,11 @@ func (l *Log) Stats() LogStats {
 }
 
 // setConfig applies a configuration that was validated.
-func (l *Log) setConfig(cfg LogConfig) error {
+func (l *Log) setConfig(cfg LogConfig) {
 	l.cfg.Store(l.store.sharedConfig(cfg))
-	first := !l.configured.Swap(true)
+	l.configured.Store(true)
 	if l.loaded.Load() && l.stream != nil {
 		l.stream.SetOptions(cfg.streamOptions())
 		l.move(noAdvance())
 	}
-	if first {
-		return l.settleForCommit(&cfg)
-	}
-	return nil
 }

@@ -32,9 +32,6 @@ func (l *Log) load() error {
 			l.stream.Close()
 			l.stream = nil
 		}
-		if errors.Is(err, errSync) {
-			return l.failDir(err)
-		}
 		return l.readError(err)
 	}
 	l.loaded.Store(true)
@@ -147,7 +144,7 @@ func (l *Log) listDir() ([]string, error) {
 	}
 	if gone && !l.start.clean {
 		// A killed process may not have fsynced the names that it took from the segments, and a power cut would give them back.
-		if err := l.syncDir(); err != nil {
+		if err := l.part.fs.SyncDir(l.part.path); err != nil {
 			return nil, err
 		}
 	}
@@ -428,24 +425,15 @@ func readBatch(s *segment, b batchAt) (record.Batch, error) {
 // begin sets the offsets and starts the fsync stream.
 func (l *Log) begin(o *opened, cfg *LogConfig) error {
 	so := cfg.streamOptions()
-	later := l.settlesLater(o, cfg)
 	so.InitialEnd, so.OnDurable = o.logEnd, l.onDurable
-	if later {
-		so.InitialEnd = min(max(l.start.recoveryPoint, o.logStart), o.logEnd)
-	}
 	l.stream = l.dir.sched.NewStream(so)
 	end := place{segment: o.logEnd, pos: 0}
 	if seg := l.active(); seg != nil {
-		if !later {
-			l.stream.SetFile(seg.file)
-		}
+		l.stream.SetFile(seg.file)
 		end = place{segment: seg.base, pos: seg.size.Load()}
 	}
 	v := offsetView{logEndAt: end, durableAt: end, highWatermarkAt: end, lastStableAt: end}
-	v.Offsets = Offsets{LogStart: o.logStart, LastStable: o.logEnd, HighWatermark: o.logEnd, Durable: so.InitialEnd, LogEnd: o.logEnd}
-	if v.Durable < v.LogEnd {
-		v.durableAt = unknownPlace
-	}
+	v.Offsets = Offsets{LogStart: o.logStart, LastStable: o.logEnd, HighWatermark: o.logEnd, Durable: o.logEnd, LogEnd: o.logEnd}
 	if l.replicated.Load() {
 		v.HighWatermark = min(max(l.start.highWatermark, o.logStart), o.logEnd)
 		v.highWatermarkAt = unknownPlace
@@ -458,7 +446,7 @@ func (l *Log) begin(o *opened, cfg *LogConfig) error {
 	l.mu.snapshotAt = 0
 	l.dir.moved.Store(true)
 	if o.fault == nil {
-		if err := l.settleRecovered(o, later); err != nil {
+		if err := l.settleRecovered(o); err != nil {
 			return err
 		}
 	}

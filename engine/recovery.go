@@ -186,7 +186,7 @@ func (l *Log) restartAtLogStart(o *opened) error {
 	l.store.log.Warn("unclean stop: no records at the log start, the log begins anew there", "partition", l.tp.String(),
 		"logStart", o.logStart, "segments", len(o.segs), "first", o.segs[0].base, "end", o.logEnd)
 	o.segs, o.logEnd, o.dirty = nil, o.logStart, true
-	return l.syncDir()
+	return l.part.fs.SyncDir(l.part.path)
 }
 
 func (l *Log) wantAfter(o *opened, i int) string {
@@ -424,7 +424,7 @@ func (l *Log) cutRecovered(o *opened, i int, at int64, fault error) error {
 		l.removeFiles(o.segs[j], "")
 	}
 	if len(o.segs) > i+1 {
-		if err := l.syncDir(); err != nil {
+		if err := l.part.fs.SyncDir(l.part.path); err != nil {
 			return err
 		}
 	}
@@ -447,6 +447,40 @@ func countRecords(s *segment, at int64) (n int64) {
 		n += int64(c.cur.LastOffsetDelta()) + 1
 	}
 	return n
+}
+
+// settleRecovered makes durable what was cut, and what lies above the recovery point: a killed process leaves bytes and names in
+// the page cache, good to read, that a later power cut would take.
+func (l *Log) settleRecovered(o *opened) error {
+	active := l.active()
+	if active != nil {
+		// The first sync makes the name durable, which may be all that was missing.
+		active.file.unnamed.Store(true)
+	}
+	l.part.unnamed.Store(!l.start.clean)
+	if !o.scanned && !o.dirty {
+		return nil
+	}
+	if !o.dirty && o.logEnd <= l.start.recoveryPoint && o.logEnd > o.logStart {
+		if active != nil {
+			// A killed process may have cut off a failed write and not fsynced that. The fsync of the next append will do.
+			active.unsettled = true
+		}
+		return nil
+	}
+	for i, s := range o.segs[:max(len(o.segs)-1, 0)] {
+		if o.segs[i+1].base <= l.start.recoveryPoint {
+			continue
+		}
+		s.file.unnamed.Store(true)
+		if err := s.file.Sync(); err != nil {
+			return err
+		}
+	}
+	if active == nil {
+		return nil
+	}
+	return l.stream.SyncNow()
 }
 
 // locateScanned is locate for a segment under recovery: it never rebuilds the indexes, and a fault is no batch.

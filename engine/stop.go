@@ -137,10 +137,10 @@ func (d *logDir) flushTogether(ctx context.Context) error {
 	return nil
 }
 
-// unflushed says that a clean stop has something to make durable, all of which this process has written. What recovery has found in the page cache is
-// not of that kind: its write-back may have failed before d.whole was opened, which only an fsync of the file itself would tell.
+// unflushed says that a clean stop has something to make durable. All of it was written by this process: what recovery finds in the page cache is fsynced
+// before the log is open, file by file, because its write-back may have failed before d.whole was opened.
 func (l *Log) unflushed() bool {
-	if !l.loaded.Load() || l.failure.Load() != nil || l.stream == nil || l.settling() {
+	if !l.loaded.Load() || l.failure.Load() != nil || l.stream == nil {
 		return false
 	}
 	v := l.off.load()

@@ -300,8 +300,7 @@ func (s *Store) recoverLogs() {
 func (s *Store) ClusterID() string { return s.o.ClusterID }
 
 // CreateLog opens or creates the log of tp. A log that exists with the same id (or where one of the two is unknown) is
-// returned as it is, with cfg applied; under PolicyCommit that may wait for what recovery found to be fsynced. A directory appears on disk with
-// the first append. Errors: ErrExists (another
+// returned as it is, with cfg applied. A directory appears on disk with the first append. Errors: ErrExists (another
 // id), ErrInvalidConfig, ErrOffline (no directory is online, or one could not be opened at start, so that nobody knows which
 // partitions it holds), ErrClosed.
 func (s *Store) CreateLog(tp TopicPartition, id TopicID, cfg LogConfig) (*Log, error) {
@@ -335,9 +334,7 @@ func (s *Store) CreateLog(tp TopicPartition, id TopicID, cfg LogConfig) (*Log, e
 	if err := l.claim(id); err != nil {
 		return nil, err
 	}
-	if err := l.setConfig(cfg); err != nil {
-		return nil, err
-	}
+	l.setConfig(cfg)
 	return l, nil
 }
 
@@ -432,7 +429,8 @@ func (s *Store) UpdateConfig(tp TopicPartition, cfg LogConfig) error {
 	if l == nil {
 		return fmt.Errorf("%w: %s", ErrUnknownLog, tp)
 	}
-	return l.setConfig(cfg)
+	l.setConfig(cfg)
+	return nil
 }
 
 // DirStats describes one log directory.

@@ -163,31 +163,6 @@ func (st *Stream) Written(f vfs.File, pos int64, n int, endOffset int64) {
 	st.writeBackLocked(fs)
 }
 
-// Recovered says that the last n bytes of f, whose records end at endOffset
-// (exclusive), were found by recovery and may be in the page cache only. f is
-// the active file from now on, as with SetFile. It is synced at once, whatever
-// the policy, in the background: until then its records are not durable. Files
-// come oldest first, before anything else is said of the stream. Never blocks.
-func (st *Stream) Recovered(f vfs.File, n, endOffset int64) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.mu.closed {
-		return
-	}
-	fs := st.activateLocked(f)
-	fs.dirty = true
-	fs.bytes += n
-	fs.end = endOffset
-	st.mu.end = endOffset
-	st.unsynced.Add(n)
-	st.s.count.unsynced.Add(n)
-	if st.mu.dirtySince.IsZero() {
-		st.mu.dirtySince = st.s.opts.Clock.Now()
-	}
-	st.mu.force = true
-	st.scheduleLocked()
-}
-
 // TruncateTo says that the log was cut to endOffset, inside f, which is the
 // active file from now on. The cut counts as an unsynced change of f: nothing
 // appended after it is durable before an fsync of f that began after this

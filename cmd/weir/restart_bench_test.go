@@ -50,7 +50,7 @@ func BenchmarkCleanRestart(b *testing.B) {
 }
 
 // BenchmarkUncleanRestart kills the broker in the middle of a GiB of load on top of a log of many GiB, over 40 partitions, and starts it again: from
-// the start of the process to its ready line, which comes after recovery, with the policy that the load was under.
+// the start of the process to its ready line, which comes after recovery.
 func BenchmarkUncleanRestart(b *testing.B) {
 	const partitions, more = 40, 1 << 30
 	dir := b.TempDir()
@@ -68,7 +68,7 @@ func BenchmarkUncleanRestart(b *testing.B) {
 				s := serve(b, dir, "--set", "fsync.policy="+policy)
 				writeBytes(b, s.address, "large", partitions, more, s.kill)
 				b.StartTimer()
-				s = serve(b, dir, "--set", "fsync.policy="+policy)
+				s = serve(b, dir)
 				b.StopTimer()
 				b.ReportMetric(s.cpuSeconds(), "cpu-s/start")
 				got := endOffsets(b, s.address, "large", partitions)
