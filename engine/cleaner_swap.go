@@ -61,7 +61,7 @@ func recoverSwaps(fsys vfs.FS, dir string, names []string) ([]string, error) {
 		return names, nil
 	}
 	if err := fsys.SyncDir(dir); err != nil {
-		return nil, fmt.Errorf("sync %s: %w", dir, err)
+		return nil, fmt.Errorf("sync %s: %w", dir, syncError(err))
 	}
 	for _, base := range swaps {
 		if err := finishSwap(fsys, dir, base, names); err != nil {
@@ -92,12 +92,12 @@ func finishSwap(fsys vfs.FS, dir string, base int64, names []string) error {
 		}
 	}
 	if err := fsys.SyncDir(dir); err != nil {
-		return err
+		return syncError(err)
 	}
 	if err := fsys.Rename(swap, strings.TrimSuffix(swap, swapSuffix)); err != nil {
 		return err
 	}
-	return fsys.SyncDir(dir)
+	return syncError(fsys.SyncDir(dir))
 }
 
 // nextOffsetOf walks a whole segment file and gives the offset after its last batch. The CRCs are checked: the result

@@ -1,6 +1,9 @@
 package engine
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors of this package, to be tested with errors.Is; the text around them names topic, partition, offsets, path and
 // position. The broker maps each to a Kafka error code in its one table.
@@ -52,3 +55,17 @@ var (
 	// ErrForeignDirectory: the log directory belongs to another cluster or node.
 	ErrForeignDirectory = errors.New("engine: log directory of another cluster")
 )
+
+// errSync marks an fsync that failed while a log was opened. The next call would open the log anew, and must not find one that succeeds.
+var errSync = errors.New("fsync failed")
+
+// syncError marks err, unless the fsync was not even tried for want of a descriptor.
+func syncError(err error) error {
+	if err == nil || lacksResources(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errSync, err)
+}
+
+// syncDir makes the names in the partition's directory durable, while the log is opened.
+func (l *Log) syncDir() error { return syncError(l.part.fs.SyncDir(l.part.path)) }

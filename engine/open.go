@@ -32,6 +32,9 @@ func (l *Log) load() error {
 			l.stream.Close()
 			l.stream = nil
 		}
+		if errors.Is(err, errSync) {
+			return l.failDir(err)
+		}
 		return l.readError(err)
 	}
 	l.loaded.Store(true)
@@ -144,7 +147,7 @@ func (l *Log) listDir() ([]string, error) {
 	}
 	if gone && !l.start.clean {
 		// A killed process may not have fsynced the names that it took from the segments, and a power cut would give them back.
-		if err := l.part.fs.SyncDir(l.part.path); err != nil {
+		if err := l.syncDir(); err != nil {
 			return nil, err
 		}
 	}

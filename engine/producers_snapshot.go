@@ -359,7 +359,7 @@ func (s *producerState) removeSnapshotsLocked(drop func(offset int64) bool, dura
 	if removed && durably {
 		// A name that comes back after a power cut would pair an old state with new records.
 		if err := s.opts.FS.SyncDir(s.opts.Dir); err != nil {
-			return fmt.Errorf("sync %s after removing producer snapshots: %w", s.opts.Dir, err)
+			return fmt.Errorf("sync %s after removing producer snapshots: %w", s.opts.Dir, syncError(err))
 		}
 	}
 	return nil

@@ -186,7 +186,7 @@ func (l *Log) restartAtLogStart(o *opened) error {
 	l.store.log.Warn("unclean stop: no records at the log start, the log begins anew there", "partition", l.tp.String(),
 		"logStart", o.logStart, "segments", len(o.segs), "first", o.segs[0].base, "end", o.logEnd)
 	o.segs, o.logEnd, o.dirty = nil, o.logStart, true
-	return l.part.fs.SyncDir(l.part.path)
+	return l.syncDir()
 }
 
 func (l *Log) wantAfter(o *opened, i int) string {
@@ -424,7 +424,7 @@ func (l *Log) cutRecovered(o *opened, i int, at int64, fault error) error {
 		l.removeFiles(o.segs[j], "")
 	}
 	if len(o.segs) > i+1 {
-		if err := l.part.fs.SyncDir(l.part.path); err != nil {
+		if err := l.syncDir(); err != nil {
 			return err
 		}
 	}
@@ -474,7 +474,7 @@ func (l *Log) settleRecovered(o *opened) error {
 		}
 		s.file.unnamed.Store(true)
 		if err := s.file.Sync(); err != nil {
-			return err
+			return syncError(err)
 		}
 	}
 	if active == nil {
