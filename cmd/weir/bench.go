@@ -195,7 +195,9 @@ func (f *benchFlags) embedded(name string) bench.Target {
 			if err != nil {
 				exe = "/proc/self/exe"
 			}
-			argv := []string{exe, "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn"}
+			// As the peers: with the default the files of a run's topic would stay for a minute, in memory, and be written back during the next runs.
+			argv := []string{exe, "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn",
+				"--set", "log.segment.delete.delay.ms=1000"}
 			for _, kv := range f.set {
 				argv = append(argv, "--set", kv)
 			}
