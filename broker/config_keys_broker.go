@@ -20,7 +20,7 @@ func listenerKeys() []Key {
 		{Name: "controller.listener.names", Type: TypeList, Default: "",
 			Doc: "Names of the controllers' listeners in a properties file of Kafka's; entries of listeners and advertised.listeners for them are left out."},
 		{Name: "num.network.threads", Type: TypeInt, Default: "0", Min: 0, Max: 1024,
-			Doc: "Event loops; 0 is one less than there are cores, at least 1 (Kafka's default of 3 would cost CPU here). Described as the number in force."},
+			Doc: "Event loops; 0 is one for each core, at most 64 (Kafka's default of 3 would cost CPU here). Described as the number in force."},
 		{Name: "num.io.threads", Type: TypeInt, Default: "8", Min: 1, Max: 1024,
 			Doc: "Workers for requests that may block on the disk."},
 		{Name: "netpoll", Type: TypeString, Default: "epoll", Enum: []string{"epoll", "go"},

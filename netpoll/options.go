@@ -42,8 +42,8 @@ type Options struct {
 	Handler Handler
 	// Impl is the implementation. Default: ImplEpoll.
 	Impl Impl
-	// Loops is the number of event loops. Default: GOMAXPROCS-1, at least 1 and at most 64: the last core is for the kernel and
-	// for what the handler leaves to other goroutines. Two loops on two cores cost a third more CPU per request than one.
+	// Loops is the number of event loops. Default: GOMAXPROCS, at most 64. One less would leave a core to the kernel: on two cores
+	// that is a tenth less CPU per byte, and a third less throughput (BENCHMARKS.md, event loops).
 	// With ImplGo, where a loop is only a mutex that serializes the handler, eight times as many.
 	Loops int
 	// LockThreads ties every event loop to an operating system thread. Default: false, which measured better.
@@ -82,7 +82,7 @@ type Options struct {
 // EnsureDefaults fills the fields that are zero with their defaults.
 func (o *Options) EnsureDefaults() {
 	setDefault(&o.Impl, ImplEpoll)
-	loops := max(1, min(runtime.GOMAXPROCS(0)-1, 64))
+	loops := min(runtime.GOMAXPROCS(0), 64)
 	if o.Impl == ImplGo {
 		loops *= 8
 	}
