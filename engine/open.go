@@ -177,25 +177,6 @@ func (l *Log) findSegments(names []string, cfg *LogConfig) []*segment {
 	return segs
 }
 
-// removeFiles removes all files of a segment that nobody uses any more; suffix is what was appended to their names.
-func (l *Log) removeFiles(s *segment, suffix string) {
-	_ = s.file.Close()
-	for _, x := range []*index{s.offsets.Load(), s.times.Load()} {
-		if x != nil {
-			_ = x.file.Close()
-		}
-	}
-	if x := s.txns.Load(); x != nil {
-		_ = x.close()
-	}
-	for _, kind := range segmentSuffixes {
-		path := l.part.join(segmentName(s.base, kind) + suffix)
-		if err := removeFile(l.part.fs, path); err != nil {
-			l.store.log.Warn("file of a deleted segment not removed", "path", path, "error", err)
-		}
-	}
-}
-
 // checkFront decides about a first segment that begins above the log start. Retention writes the log start down before it
 // removes a segment, so above the recovery point that is a file whose name had not reached the disk: all records after it go too.
 // Otherwise the checkpoint comes from a broker that does not write log starts that a file name tells.

@@ -204,8 +204,14 @@ func (l *Log) retire(s *segment, delayMs int64) {
 	}
 	size := s.size.Load()
 	l.dir.space.deleting.Add(size)
+	gone := func() { l.dir.space.deleting.Add(-size) }
 	l.store.after(l.dir, max(delayMs, 0), func() {
-		defer l.dir.space.deleting.Add(-size)
+		if delayMs > 0 {
+			l.removeGently(s, gone)
+			return
+		}
+		// There is no time to lose: the disk is full, or that was asked for.
+		defer gone()
 		if f := l.failure.Load(); f == nil || f.readable {
 			l.removeFiles(s, s.goneSuffix)
 		}

@@ -42,6 +42,9 @@ type StoreOptions struct {
 	// SyncTogetherMin is from how many logs with something to make durable on a clean stop syncs the file system of a directory
 	// whole instead of their files one by one, where the system can be believed in that; negative is never. Default: 64.
 	SyncTogetherMin int
+	// CutDownBytes is how much of a deleted segment goes at once, so that the disk is not held up by many blocks that are given back
+	// together; negative is all. Default: 1 MiB.
+	CutDownBytes int64
 	// CheckpointInterval is how often the recovery points are written if they moved; negative is never, for tests.
 	// Default: 1 s.
 	CheckpointInterval time.Duration
@@ -88,6 +91,7 @@ func (o *StoreOptions) EnsureDefaults() {
 	setDefault(&o.OpenFilesMax, 8000)
 	setDefault(&o.RecoveryThreads, 4)
 	setDefault(&o.SyncTogetherMin, 64)
+	setDefault(&o.CutDownBytes, cutDownBytes)
 	setDefault(&o.CheckpointInterval, time.Second)
 	setDefault(&o.RetentionInterval, 5*time.Minute)
 	setDefault(&o.DiskCheckInterval, time.Second)

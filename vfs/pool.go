@@ -142,6 +142,13 @@ func (f *PooledFile) Release() {
 	}
 }
 
+// InUse says that somebody has acquired the file and not released it yet. After Close nobody can who has not.
+func (f *PooledFile) InUse() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.refs > 0
+}
+
 // MarkDirty says that the file is about to be written. Call it between
 // Acquire and the write.
 func (f *PooledFile) MarkDirty() { f.dirty.Store(true) }
