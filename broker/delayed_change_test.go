@@ -49,13 +49,16 @@ func TestPipelinedTopicsShareTheLog(t *testing.T) {
 	const count = 300
 	tb := startBroker(t, nil)
 	c := tb.dial()
-	var groups [][]string
+	var mu sync.Mutex
+	var groups [][]string // guarded by mu
 	release := tb.stopMetadata()
 	tb.node.OnChange(func(change cluster.Change) {
 		var names []string
 		for _, topic := range slices.Concat(change.Created, change.Removed) {
 			names = append(names, topic.Name)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		groups = append(groups, names)
 	})
 	name := func(i int) string { return fmt.Sprintf("topic-%03d", i/2) } // each twice
@@ -78,11 +81,12 @@ func TestPipelinedTopicsShareTheLog(t *testing.T) {
 			t.Fatalf("creation %d: got %+v, the image has %v", i, row, topic)
 		}
 	}
+	mu.Lock()
 	if len(groups) != 1 || len(groups[0]) != count/2 {
 		t.Errorf("%d groups for %d requests in flight, want 1", len(groups), count)
 	}
+	mu.Unlock()
 
-	groups = nil
 	for i := range count {
 		requests[i] = deleteTopicsRequest(deleteVersion, []string{name(i)})
 		ids[i] = c.send(requests[i], deleteVersion)
