@@ -43,7 +43,7 @@ type Options struct {
 	// Impl is the implementation. Default: ImplEpoll.
 	Impl Impl
 	// Loops is the number of event loops. Default: GOMAXPROCS, at most 64. One less would leave a core to the kernel: on two cores
-	// that is a tenth less CPU per byte, and a third less throughput (BENCHMARKS.md, event loops).
+	// that is up to a tenth less CPU per byte, and a quarter to a third less throughput (BENCHMARKS.md, event loops).
 	// With ImplGo, where a loop is only a mutex that serializes the handler, eight times as many.
 	Loops int
 	// LockThreads ties every event loop to an operating system thread. Default: false, which measured better.
