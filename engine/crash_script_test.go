@@ -536,7 +536,7 @@ func (r *crashRun) withFailure(m *crashLog) error {
 	if m.log.dir.err() == nil || !m.log.loaded.Load() {
 		return errScriptEnds // it has not come, or not to anybody who minds
 	}
-	before := m.log.off.load().Durable
+	before := max(m.log.off.load().Durable, m.log.stream.Durable()) // the log may be told of the last advance only after the failure
 	r.note("failed, durable %d", before)
 	testkit.Eventually(r.t, "the log offline", func() bool { return m.log.Err() != nil })
 	if _, err := m.log.Append(testBatch(1, 10, 1), AppendOptions{LeaderEpoch: m.epoch}); !errors.Is(err, ErrOffline) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,7 +166,11 @@ func TestFaultMetadataFileSystemGoesReadOnly(t *testing.T) {
 func TestFaultDiskIsGone(t *testing.T) {
 	disk := newFaultDisk(t)
 	r := newFaultRig(t, [2]string{t.TempDir(), filepath.Join(disk.mount, "data")})
+	r.s.halt("T") // with no fsync under way: one that the cut meets may return without an error, and nothing is on the disk
 	disk.cut()
+	if err := r.s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	r.moreFailed(r.in(1)...)
 	r.moreAcked(r.in(0)...)
 	if err := r.createTopic("beside"); err != nil {
