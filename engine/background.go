@@ -87,20 +87,17 @@ func (s *Store) checkpoint(highWatermarks bool) error {
 	return errors.Join(errs...)
 }
 
-// removeLater removes a renamed directory after delayMs, and after a checkpoint without it: as long as an old checkpoint could name the
-// partition, the renamed directory is what tells a deletion from a loss.
-func (s *Store) removeLater(d *logDir, tp TopicPartition, path string, delayMs int64) {
-	remove := func() {
+// removeLater has a renamed directory removed after delayMs, and after a checkpoint without it: as long as an old checkpoint could name the
+// partition, the renamed directory is what tells a deletion from a loss. Then remove is called.
+func (s *Store) removeLater(d *logDir, tp TopicPartition, delayMs int64, remove func()) {
+	s.after(d, delayMs, func() {
 		if d.inCheckpoint(tp) {
 			if err := d.checkpoint(false); err != nil {
 				return // the next start tries again
 			}
 		}
-		if err := s.o.FS.RemoveAll(path); err != nil {
-			s.log.Warn("deleted partition not removed, the next start tries again", "path", path, "error", err)
-		}
-	}
-	s.after(d, delayMs, remove)
+		remove()
+	})
 }
 
 // forgetDeleted takes a deleted log of this name out of the checkpoints before a new one may write: they would be taken for the new one's.

@@ -106,7 +106,7 @@ func (l *Log) swapSegments(old []*segment, size int64) error {
 	l.store.after(l.dir, max(l.cfg.Load().FileDeleteDelayMs, 0), func() {
 		if f := l.failure.Load(); f == nil || f.readable {
 			for _, s := range old {
-				l.removeGently(s, func() {})
+				l.removeGently(s, func(int64) {})
 			}
 		}
 	})

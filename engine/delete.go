@@ -76,9 +76,22 @@ func (d *logDir) removePartitions(deletions []*deletion) {
 		case err != nil:
 			*del.err = d.deletionFailed(del.log, err)
 		default:
-			d.store.removeLater(d, del.log.tp, del.renamed, max(del.log.cfg.Load().FileDeleteDelayMs, 0))
+			d.removeDeleted(del)
 		}
 	}
+}
+
+// removeDeleted removes a renamed directory later, or at once and not gently where the topic's file.delete.delay.ms is 0.
+func (d *logDir) removeDeleted(del *deletion) {
+	delayMs := max(del.log.cfg.Load().FileDeleteDelayMs, 0)
+	path, segs := del.renamed, del.log.segments()
+	d.store.removeLater(d, del.log.tp, delayMs, func() {
+		if delayMs == 0 {
+			d.store.removeTree(path)
+		} else {
+			d.removeTreeGently(path, segs)
+		}
+	})
 }
 
 // renameDeleted renames the directory of one log, which the caller makes durable.

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"bytes"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +14,7 @@ import (
 	"github.com/weirmq/weir/vfs"
 )
 
-// goingLog is a log of which segments of 1000 bytes are about to be removed, 200 bytes at a time, ten seconds after they left it.
+// goingLog is a log of segments of 1000 bytes, which are removed 200 bytes at a time, ten seconds after they left it.
 type goingLog struct {
 	*Log
 	t       *testing.T
@@ -23,7 +25,7 @@ type goingLog struct {
 	start   int64
 }
 
-func newGoingLog(t *testing.T, beforeRetention func(*Log)) *goingLog {
+func newGoingLog(t *testing.T) *goingLog {
 	t.Helper()
 	g := &goingLog{t: t, clock: clock.NewFake(time.UnixMilli(1_000_000))}
 	g.fs = vfs.NewMem(vfs.MemOptions{Clock: g.clock})
@@ -35,8 +37,15 @@ func newGoingLog(t *testing.T, beforeRetention func(*Log)) *goingLog {
 		g.batches = append(g.batches, testBatch(1, 300, 1_000_000+int64(i)*1000))
 		mustAppend(t, g.Log, g.batches[i])
 	}
-	if beforeRetention != nil {
-		beforeRetention(g.Log)
+	return g
+}
+
+// retained is a log of which the first segments have left. before is called before they do.
+func retained(t *testing.T, before func(*Log)) *goingLog {
+	t.Helper()
+	g := newGoingLog(t)
+	if before != nil {
+		before(g.Log)
 	}
 	g.clock.Advance(75 * time.Second)
 	g.store.RunRetention()
@@ -76,7 +85,7 @@ func (g *goingLog) checkRest(l *Log) {
 }
 
 func TestDeletedSegmentsAreCutDownBitByBit(t *testing.T) {
-	g := newGoingLog(t, nil)
+	g := retained(t, nil)
 	whole := g.going()
 	if len(whole) < 2 || whole[0] < 600 {
 		t.Fatalf("segments of %v bytes: too small for this test", whole)
@@ -87,9 +96,13 @@ func TestDeletedSegmentsAreCutDownBitByBit(t *testing.T) {
 			now := g.going()
 			return len(now) > 0 && now[0] == whole[0]-cut
 		})
-		if deleting := g.dir.space.deleting.Load(); deleting < whole[0] {
-			t.Fatalf("%d bytes count as being deleted, want %v while they are there", deleting, whole)
-		}
+		testkit.Eventually(t, "what still has to go as what is being deleted", func() bool {
+			there := int64(0)
+			for _, size := range g.going() {
+				there += size
+			}
+			return g.dir.space.deleting.Load() == there
+		})
 		g.clock.Advance(cutDownPauseMs * time.Millisecond)
 	}
 	testkit.Eventually(t, "the files to go", func() bool {
@@ -103,7 +116,7 @@ func TestDeletedSegmentsAreCutDownBitByBit(t *testing.T) {
 // A reader that holds a segment keeps every byte of it, however long it takes.
 func TestASegmentThatIsReadIsNotCutDown(t *testing.T) {
 	var held ReadResult
-	g := newGoingLog(t, func(l *Log) {
+	g := retained(t, func(l *Log) {
 		var err error
 		held, err = l.Read(0, ReadOptions{MaxBytes: 1 << 20, MinOneBatch: true})
 		must(t, err)
@@ -123,7 +136,7 @@ func TestASegmentThatIsReadIsNotCutDown(t *testing.T) {
 
 // A stop in the middle of a cut leaves a file that the next start removes, and the log as it was.
 func TestAStopInTheMiddleOfACut(t *testing.T) {
-	g := newGoingLog(t, nil)
+	g := retained(t, nil)
 	whole := g.going()
 	g.clock.Advance(10 * time.Second)
 	testkit.Eventually(t, "the first cut", func() bool { return g.going()[0] == whole[0]-200 })
@@ -134,5 +147,112 @@ func TestAStopInTheMiddleOfACut(t *testing.T) {
 	l := g.store.Log(testTP)
 	g.checkRest(l)
 	testkit.Eventually(t, "the files to go", func() bool { return len(g.going()) == 0 })
+	closeTestStore(t, g.store)
+}
+
+// deletedSizes gives the sizes of the records' files of the deleted partition, in the order of their offsets, and whether its directory is there.
+func (g *goingLog) deletedSizes() (sizes []int64, found bool) {
+	g.t.Helper()
+	names, err := g.fs.List(testDir)
+	must(g.t, err)
+	for _, dir := range names {
+		if !strings.HasSuffix(dir, deleteSuffix) {
+			continue
+		}
+		found = true
+		files, _ := g.fs.List(filepath.Join(testDir, dir))
+		for _, name := range files {
+			if info, err := g.fs.Stat(filepath.Join(testDir, dir, name)); err == nil && strings.HasSuffix(name, logSuffix) {
+				sizes = append(sizes, info.Size)
+			}
+		}
+	}
+	return sizes, found
+}
+
+// The files of a deleted partition are cut down one after the other, and all are there until the last is small.
+func TestDeletedPartitionsAreCutDownBitByBit(t *testing.T) {
+	g := newGoingLog(t)
+	must(t, g.store.DeleteLog(testTP))
+	whole, _ := g.deletedSizes()
+	if len(whole) < 3 || whole[0] < 600 {
+		t.Fatalf("segments of %v bytes: too small for this test", whole)
+	}
+	g.clock.Advance(10 * time.Second)
+	for i, size := range whole {
+		for left := size - 200; left > 0; left -= 200 {
+			var now []int64
+			testkit.Eventually(t, "the next cut", func() bool {
+				now, _ = g.deletedSizes()
+				return len(now) == len(whole) && now[i] == left
+			})
+			if i+1 < len(whole) && !slices.Equal(now[i+1:], whole[i+1:]) {
+				t.Fatalf("files of %v bytes, of %v: want one cut down after the other", now, whole)
+			}
+			g.clock.Advance(cutDownPauseMs * time.Millisecond)
+		}
+	}
+	testkit.Eventually(t, "the directory to go", func() bool {
+		_, found := g.deletedSizes()
+		return !found
+	})
+	closeTestStore(t, g.store)
+}
+
+// A reader that holds a segment of a deleted partition keeps every byte of it.
+func TestADeletedSegmentThatIsReadIsNotCutDown(t *testing.T) {
+	g := newGoingLog(t)
+	held, err := g.Read(0, ReadOptions{MaxBytes: 1 << 20, MinOneBatch: true})
+	must(t, err)
+	must(t, g.store.DeleteLog(testTP))
+	g.clock.Advance(10 * time.Second)
+	testkit.Eventually(t, "the directory to go", func() bool {
+		g.clock.Advance(cutDownPauseMs * time.Millisecond)
+		_, found := g.deletedSizes()
+		return !found
+	})
+	got, err := spanBytes(&held)
+	if want := bytes.Join(g.batches, nil); err != nil || len(got) < 600 || !bytes.Equal(got, want[:len(got)]) {
+		t.Fatalf("a reader lost bytes of its segment: has %d, %v", len(got), err)
+	}
+	closeTestStore(t, g.store)
+}
+
+// A stop in the middle leaves a directory that the next start removes, as gently.
+func TestAStopInTheMiddleOfADeletion(t *testing.T) {
+	g := newGoingLog(t)
+	must(t, g.store.DeleteLog(testTP))
+	whole, _ := g.deletedSizes()
+	g.clock.Advance(10 * time.Second)
+	first := func(want int64) func() bool {
+		return func() bool { now, _ := g.deletedSizes(); return len(now) == len(whole) && now[0] == want }
+	}
+	testkit.Eventually(t, "the first cut", first(whole[0]-200))
+	closeTestStore(t, g.store)
+	o := testStoreOptions(g.fs)
+	o.Clock, o.CutDownBytes = g.clock, 200
+	g.store = openTestStore(t, o)
+	testkit.Eventually(t, "the second cut", first(whole[0]-400))
+	testkit.Eventually(t, "the directory to go", func() bool {
+		g.clock.Advance(cutDownPauseMs * time.Millisecond)
+		_, found := g.deletedSizes()
+		return !found
+	})
+	if l := g.store.Log(testTP); l != nil {
+		t.Error("the deleted log is there again")
+	}
+	closeTestStore(t, g.store)
+}
+
+// When the disk is nearly full, what is on its way out goes at once.
+func TestNothingIsCutDownOnAFullDisk(t *testing.T) {
+	g := newGoingLog(t)
+	must(t, g.store.DeleteLog(testTP))
+	whole, _ := g.deletedSizes()
+	g.clock.Advance(10 * time.Second)
+	testkit.Eventually(t, "the first cut", func() bool { now, _ := g.deletedSizes(); return len(now) > 0 && now[0] < whole[0] })
+	g.dir.space.state.Store(spaceThrottled)
+	g.clock.Advance(cutDownPauseMs * time.Millisecond)
+	testkit.Eventually(t, "the directory to go", func() bool { _, found := g.deletedSizes(); return !found })
 	closeTestStore(t, g.store)
 }

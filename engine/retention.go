@@ -204,14 +204,14 @@ func (l *Log) retire(s *segment, delayMs int64) {
 	}
 	size := s.size.Load()
 	l.dir.space.deleting.Add(size)
-	gone := func() { l.dir.space.deleting.Add(-size) }
+	freed := func(n int64) { l.dir.space.deleting.Add(-n) }
 	l.store.after(l.dir, max(delayMs, 0), func() {
 		if delayMs > 0 {
-			l.removeGently(s, gone)
+			l.removeGently(s, freed)
 			return
 		}
 		// There is no time to lose: the disk is full, or that was asked for.
-		defer gone()
+		defer freed(size)
 		if f := l.failure.Load(); f == nil || f.readable {
 			l.removeFiles(s, s.goneSuffix)
 		}

@@ -245,7 +245,8 @@ func (s *Store) findLogs() error {
 				if _, found := slices.BinarySearch(names, tp.String()); !found {
 					delete(d.start, tp)
 				}
-				s.leftovers = append(s.leftovers, func() { s.removeLater(d, tp, filepath.Join(d.path, name), 0) })
+				remove := func() { d.removeTreeGently(filepath.Join(d.path, name), nil) }
+				s.leftovers = append(s.leftovers, func() { s.removeLater(d, tp, 0, remove) })
 			}
 		}
 		for _, name := range names {
