@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,10 @@ const (
 	turnBytesMax = 512 << 10
 	// eventsMax is how many ready connections one epoll_wait reports.
 	eventsMax = 256
+	// yieldEvery is how long a loop keeps its P for itself at most, in nanoseconds.
+	yieldEvery = int64(time.Millisecond)
+	// sleptLeast tells a wait that slept from one that found events, in nanoseconds.
+	sleptLeast = int64(10 * time.Microsecond)
 	// wakeTag is the tag of the eventfd; those of connections have a generation above 0 in their upper half.
 	wakeTag = 0
 )
@@ -41,7 +46,8 @@ type epollLoop struct {
 	iovs  []unix.Iovec
 
 	events      []unix.EpollEvent
-	next, count int // events[next:count] are still to be handled
+	next, count int   // events[next:count] are still to be handled
+	yielded     int64 // nanos when other goroutines were last let run
 
 	slots   []epollSlot
 	unused  []uint32     // free slots
@@ -169,8 +175,11 @@ func (e *epollLoop) run(lock bool) {
 
 // wait fills events. It sleeps if there is nothing to do.
 func (e *epollLoop) wait() {
-	if e.count > 0 {
-		runtime.Gosched() // while there are always events, others who need this P would wait until we are preempted
+	if e.now-e.yielded > yieldEvery {
+		// While there are always events, others who need this P would wait until we are preempted. Not every time: the scheduler wakes a thread for
+		// it, to which this goroutine moves, and that cost more than a small request.
+		e.yielded = e.now
+		runtime.Gosched()
 	}
 	timeout := 0
 	if len(e.resumed) == 0 && len(e.delayed) == 0 {
@@ -179,8 +188,12 @@ func (e *epollLoop) wait() {
 			timeout = -1
 		}
 	}
+	before := e.srv.nanos()
 	n, errno := e.sys.epollWait(e.epfd, e.events, timeout)
 	e.asleep.Store(false)
+	if now := e.srv.nanos(); now-before > sleptLeast {
+		e.yielded = now // others had the P meanwhile
+	}
 	if errno != 0 {
 		panic("BUG: epoll_wait: " + errno.Error())
 	}

@@ -42,6 +42,7 @@ type benchFlags struct {
 	json       bool
 	quick      bool
 	repeats    int
+	prewarm    string
 	warmMemory string
 	dataDir    string
 	set        []string
@@ -120,6 +121,7 @@ func (f *benchFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.json, "json", false, "print results.json instead of the table")
 	fl.BoolVar(&f.quick, "quick", false, "shortened run: 1 s of warm-up, 3 s measured, one repeat")
 	fl.IntVar(&f.repeats, "repeats", 0, "measured runs per point and target (default: the profile's)")
+	fl.StringVar(&f.prewarm, "prewarm", "", "how long each target is driven at full speed before the first run (default: the profile's)")
 	fl.StringVar(&f.warmMemory, "warm-memory", "", "touch this much memory first, such as 8GiB, and keep the hypervisor from taking it back")
 	fl.StringVar(&f.dataDir, "data-parent", "",
 		"directory in which embedded brokers and peers make their data directories (default: the temporary directory)")
@@ -136,6 +138,13 @@ func (f *benchFlags) apply(p *bench.Profile) error {
 	}
 	if f.repeats > 0 {
 		p.Repeats = f.repeats
+	}
+	if f.prewarm != "" {
+		d, err := time.ParseDuration(f.prewarm)
+		if err != nil || d < 0 {
+			return fmt.Errorf("--prewarm %q: must be a duration of 0s or more, such as 10s", f.prewarm)
+		}
+		p.Prewarm = d
 	}
 	for _, field := range bench.Fields() {
 		if v := *f.fields[field.Name]; v != "" {
