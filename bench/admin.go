@@ -51,7 +51,10 @@ func (a *admin) createTopic(ctx context.Context, name string, spec *Spec) ([]par
 	for _, conf := range fsyncConfigs(spec.Fsync) {
 		conf = maps.Clone(conf)
 		maps.Copy(conf, spec.TopicConf)
-		if err = a.createOnce(ctx, name, spec.Partitions, conf); err == nil {
+		if err = a.createOnce(ctx, name, min(spec.Partitions, partitionsAtOnce), conf); err == nil {
+			if err := a.growTopic(ctx, name, spec.Partitions); err != nil {
+				return nil, err
+			}
 			parts, err := a.waitLeaders(ctx, name, spec.Partitions)
 			if err == nil {
 				err = waitServing(ctx, name, parts)
@@ -91,6 +94,37 @@ func (a *admin) createOnce(ctx context.Context, name string, partitions int, con
 		}
 		if err := kafkaError(t.ErrorCode, what); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// partitionsAtOnce is how many partitions are asked for in one request: Apache Kafka's controller takes at most 10,000 records for one, and a partition is
+// one of them.
+const partitionsAtOnce = 5000
+
+// growTopic takes a topic of partitionsAtOnce partitions to the wanted number, if that is more, a step at a time.
+func (a *admin) growTopic(ctx context.Context, name string, partitions int) error {
+	for count := partitionsAtOnce; count < partitions; {
+		count = min(count+partitionsAtOnce, partitions)
+		req := kmsg.NewPtrCreatePartitionsRequest()
+		req.Version = 1
+		req.TimeoutMillis = 60_000
+		t := kmsg.NewCreatePartitionsRequestTopic()
+		t.Topic, t.Count = name, int32(count)
+		req.Topics = append(req.Topics, t)
+		resp, err := a.w.call(ctx, req)
+		if err != nil {
+			return err
+		}
+		for _, t := range resp.(*kmsg.CreatePartitionsResponse).Topics {
+			what := fmt.Sprintf("grow topic %s to %d partitions", name, count)
+			if t.ErrorMessage != nil {
+				what += ": " + *t.ErrorMessage
+			}
+			if err := kafkaError(t.ErrorCode, what); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -173,6 +173,22 @@ func (f *fakeBroker) handle(req kmsg.Request) kmsg.Response {
 			r.Topics = append(r.Topics, rt)
 		}
 		return r
+	case *kmsg.CreatePartitionsRequest:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		r := kmsg.NewPtrCreatePartitionsResponse()
+		for _, t := range q.Topics {
+			rt := kmsg.NewCreatePartitionsResponseTopic()
+			rt.Topic = t.Topic
+			if f.refuse != nil {
+				rt.ErrorCode = f.refuse(t.Count-int32(len(f.topics[t.Topic])), nil)
+			}
+			for len(f.topics[t.Topic]) < int(t.Count) {
+				f.topics[t.Topic] = append(f.topics[t.Topic], &fakePartition{})
+			}
+			r.Topics = append(r.Topics, rt)
+		}
+		return r
 	case *kmsg.DeleteTopicsRequest:
 		return kmsg.NewPtrDeleteTopicsResponse()
 	case *kmsg.DescribeConfigsRequest:

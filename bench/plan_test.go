@@ -303,6 +303,35 @@ func TestARefusedPointDoesNotEndTheSeries(t *testing.T) {
 	WriteTable(&bytes.Buffer{}, res)
 }
 
+// Kafka's controller refuses more than some thousand partitions in one request, so a topic grows in steps.
+func TestALargeTopicIsMadeInSteps(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	var asked []int32
+	f.refuse = func(partitions int32, _ map[string]string) int16 {
+		asked = append(asked, partitions)
+		return 0
+	}
+	a, err := dialAdmin(t.Context(), f.target("a").Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	if err := a.createOnce(t.Context(), "large", partitionsAtOnce, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.growTopic(t.Context(), "large", 12_000); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int32{5000, 5000, 2000}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %v partitions, want %v", asked, want)
+	}
+	f.refuse = func(int32, map[string]string) int16 { return 44 }
+	if err := a.growTopic(t.Context(), "large", 12_000); err == nil || !strings.Contains(err.Error(), "POLICY_VIOLATION") {
+		t.Errorf("growing a topic that the target refuses to grow: %v", err)
+	}
+}
+
 func TestPayloadOfAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.json")
 	if err := os.WriteFile(path, []byte("0123456789"), 0o600); err != nil {

@@ -13,7 +13,8 @@ type company struct {
 	duration       time.Duration // of the last group's fsync
 	since          time.Time     // when it was answered
 
-	found int64 // appends when the wait began
+	found   int64    // appends when the wait began
+	waiting *sleeper // where a worker waits for this stream, nil = nowhere
 	patience
 }
 
@@ -46,8 +47,8 @@ const (
 	companyMax = 2 * time.Millisecond
 	// companyTurns is how often it lets other goroutines run between looks at the clock.
 	companyTurns = 20
-	// companyLooks bounds the looks: a Fake clock may stand still.
-	companyLooks = 10000
+	// companyLooks bounds the looks, and companySleeps those of a worker that sleeps in between: a Fake clock may stand still.
+	companyLooks, companySleeps = 10000, 10
 )
 
 // companyLimit is how long to wait after an fsync that took d.
@@ -59,50 +60,62 @@ func (c *company) completeFor(active *fileState) bool {
 	return active.appends >= c.appends || active.bytes >= c.bytes
 }
 
-// awaitCompany waits for the producers that the last group answered. It
-// yields the processor instead of sleeping. A sleep cannot be short enough:
-// an idle process rounds runtime timers up to a millisecond, which is several
-// fsyncs, and a goroutine in nanosleep keeps its processor from the producers
-// for tens of microseconds, until the runtime notices. Measured with 8
-// producers: 7.9 appends per group with yields, 4.9 with nanosleep, 4.0
-// without a wait. The price is a processor that looks busy meanwhile.
+// awaitCompany waits for the producers that the last group answered.
 //
-// What it gives, in appends of 1 KiB per second on a quiet host, without and
-// with the wait, beside what the disk does with as many appends per fdatasync:
-// 8 producers 16,800, 30,100 (88 %), 34,100; 32 producers 59,200, 86,400
-// (about 90 %), 85,000 to 110,000. Waiting up to a quarter of the fsync instead of half of
-// it gave 22,800 and 70,100.
+// The first worker that waits sleeps in the kernel, and the append that makes the group complete wakes it. Such a sleep keeps a processor of GOMAXPROCS
+// for as long as it takes, so others that wait at the same time yield theirs instead, again and again: those look busy meanwhile. A sleep in the Go
+// scheduler cannot be short enough: an idle process rounds runtime timers up to a millisecond, which is several fsyncs. That every waiting worker, or an
+// idle one, sleeps in the kernel was tried: with 8 busy partitions and two processors nobody was left to append.
+//
+// What the wait gives is in BENCHMARKS.md, group commit: with 8 producers of one partition 8.0 appends share an fsync, with yields alone 7.2 to 7.5,
+// without a wait 4.0.
 func (st *Stream) awaitCompany() {
 	if st.s.opts.NoCompany {
 		return
 	}
-	for look := 0; look < companyLooks && st.companyMissing(look == 0); look++ {
-		yield()
+	var bed *sleeper
+	looks := companyLooks
+	if st.s.inBed.CompareAndSwap(false, true) {
+		defer st.s.inBed.Store(false)
+		bed, looks = &st.s.bed, companySleeps
+	}
+	for look := range looks {
+		left := st.companyMissing(look == 0, bed)
+		switch {
+		case left <= 0:
+			return
+		case bed != nil:
+			bed.sleep(left)
+		default:
+			yield()
+		}
 	}
 }
 
-// companyMissing says that it is worth waiting (on).
-func (st *Stream) companyMissing(first bool) bool {
+// companyMissing returns how long it is worth waiting (on), 0 for not at all. bed, if not nil, is woken when the group is complete.
+func (st *Stream) companyMissing(first bool, bed *sleeper) time.Duration {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	c := &st.mu.company
+	c.waiting = nil
 	active := st.activeLocked()
 	if active == nil || st.mu.closed || st.mu.opts.Policy != PolicyCommit || st.mu.opts.MaxDelay > 0 ||
 		len(st.mu.files) > 1 || st.mu.force || c.appends <= 1 {
-		return false
+		return 0
 	}
 	if first {
 		c.found = active.appends
 		if !c.give() {
-			return false
+			return 0
 		}
 	}
 	if c.completeFor(active) {
 		c.gained()
-		return false
+		return 0
 	}
-	if st.s.opts.Clock.Since(c.since) < companyLimit(c.duration) {
-		return true
+	if left := companyLimit(c.duration) - st.s.opts.Clock.Since(c.since); left > 0 {
+		c.waiting = bed
+		return left
 	}
 	switch {
 	case first: // too late for a wait
@@ -111,7 +124,18 @@ func (st *Stream) companyMissing(first bool) bool {
 	default:
 		c.lost()
 	}
-	return false
+	return 0
+}
+
+// companyCameLocked returns whom to wake, without the lock, if the group is complete now.
+func (st *Stream) companyCameLocked(active *fileState) *sleeper {
+	c := &st.mu.company
+	bed := c.waiting
+	if bed == nil || !c.completeFor(active) {
+		return nil
+	}
+	c.waiting = nil
+	return bed
 }
 
 func yield() {

@@ -152,6 +152,8 @@ type Scheduler struct {
 		closed  bool
 		wake    *sync.Cond // ready is not empty, or closed
 	}
+	bed     sleeper        // of the worker that has set inBed
+	inBed   atomic.Bool    // a worker waits for company in the kernel
 	started []atomic.Int64 // per worker: when its fsync began, unix ns; 0 = none
 	jobs    jobQueue
 	workers sync.WaitGroup

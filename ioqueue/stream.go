@@ -136,10 +136,17 @@ func (st *Stream) activeLocked() *fileState {
 // fsync. A file that is not the active one becomes it, as with SetFile. Never
 // blocks on the disk.
 func (st *Stream) Written(f vfs.File, pos int64, n int, endOffset int64) {
+	if bed := st.written(f, pos, n, endOffset); bed != nil {
+		bed.wake()
+	}
+}
+
+// written returns the worker that has waited for just this append, if one has.
+func (st *Stream) written(f vfs.File, pos int64, n int, endOffset int64) *sleeper {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.mu.closed || st.s.Err() != nil {
-		return
+		return nil
 	}
 	fs := st.activateLocked(f)
 	if invariants.Enabled && endOffset < st.mu.end {
@@ -161,6 +168,7 @@ func (st *Stream) Written(f vfs.File, pos int64, n int, endOffset int64) {
 	}
 	st.scheduleLocked()
 	st.writeBackLocked(fs)
+	return st.companyCameLocked(fs)
 }
 
 // TruncateTo says that the log was cut to endOffset, inside f, which is the
