@@ -27,7 +27,9 @@ func TestResponseOrder(t *testing.T) {
 		const frames, workers = 3000, 4
 		jobs := make(chan job, frames)
 		r := newRecorder(t, nil)
+		var delivered atomic.Int64
 		r.onFrame = func(_ Conn, tk Ticket, frame []byte) {
+			defer delivered.Add(1)
 			n, _ := strconv.Atoi(string(frame))
 			if n%10 == 0 { // at once, ahead of its turn
 				tk.Send(respond(string(frame)))
@@ -78,6 +80,7 @@ func TestResponseOrder(t *testing.T) {
 				sent++
 			}
 		}
+		eventually(t, "all frames are delivered", func() bool { return delivered.Load() == frames })
 		close(jobs)
 		wg.Wait()
 		eventually(t, "all responses are released once", func() bool { return releases.Load() == int64(sent) })
