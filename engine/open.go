@@ -458,14 +458,6 @@ func (l *Log) shut() {
 	}
 	l.part.setTopicID(l.part.topicID(), false)
 	for _, s := range l.segments() {
-		_ = s.file.Close()
-		for _, x := range []*index{s.offsets.Load(), s.times.Load()} {
-			if x != nil {
-				_ = x.file.Close()
-			}
-		}
-		if x := s.txns.Load(); x != nil {
-			_ = x.close()
-		}
+		s.close()
 	}
 }

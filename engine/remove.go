@@ -115,8 +115,8 @@ func (s *Store) shorten(path string, size int64) error {
 	return err
 }
 
-// removeFiles removes all files of a segment that nobody uses any more; suffix is what was appended to their names.
-func (l *Log) removeFiles(s *segment, suffix string) {
+// close refuses further use of the segment's files; readers that hold one go on.
+func (s *segment) close() {
 	_ = s.file.Close()
 	for _, x := range []*index{s.offsets.Load(), s.times.Load()} {
 		if x != nil {
@@ -126,6 +126,11 @@ func (l *Log) removeFiles(s *segment, suffix string) {
 	if x := s.txns.Load(); x != nil {
 		_ = x.close()
 	}
+}
+
+// removeFiles removes all files of a segment that nobody uses any more; suffix is what was appended to their names.
+func (l *Log) removeFiles(s *segment, suffix string) {
+	s.close()
 	for _, kind := range segmentSuffixes {
 		path := l.part.join(segmentName(s.base, kind) + suffix)
 		if err := removeFile(l.part.fs, path); err != nil {

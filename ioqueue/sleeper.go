@@ -18,16 +18,12 @@ const (
 	futexWakePrivate = 1 | 128
 )
 
-// sleep returns when wake is or was called since the last sleep, or after limit; a negative one is none. It may also return early.
+// sleep returns when wake is or was called since the last sleep, or after limit, which is not negative. It may also return early.
 func (s *sleeper) sleep(limit time.Duration) {
 	if s.woken.Load() == 0 {
-		var timeout *unix.Timespec
-		if limit >= 0 {
-			ts := unix.NsecToTimespec(int64(limit))
-			timeout = &ts
-		}
+		timeout := unix.NsecToTimespec(int64(limit))
 		// Every error means: do not sleep any longer. The caller looks again at what it waits for.
-		_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.woken)), futexWaitPrivate, 0, uintptr(unsafe.Pointer(timeout)), 0, 0)
+		_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.woken)), futexWaitPrivate, 0, uintptr(unsafe.Pointer(&timeout)), 0, 0)
 	}
 	s.woken.Store(0)
 }

@@ -6,15 +6,18 @@ import (
 	"time"
 )
 
+// forever is longer than a test may take: a wake that is lost is seen.
+const forever = time.Hour
+
 func TestSleeperIsWoken(t *testing.T) {
 	var s sleeper
 	s.wake()
 	s.wake()
-	s.sleep(-1)               // a wake that came first is not lost, and two are one
+	s.sleep(forever)          // a wake that came first is not lost, and two are one
 	s.sleep(time.Millisecond) // and the end of the time ends it
 	done := make(chan struct{})
 	go func() {
-		s.sleep(-1)
+		s.sleep(forever)
 		close(done)
 	}()
 	for {
@@ -35,7 +38,7 @@ func TestSleepersWakeEachOther(t *testing.T) {
 	play := func(me int64) {
 		for turn.Load() < rounds {
 			if turn.Load()%2 != me {
-				beds[me].sleep(-1)
+				beds[me].sleep(forever)
 				continue
 			}
 			turn.Add(1)
