@@ -37,7 +37,7 @@
 //
 // The package starts no goroutine. Every FS and File is safe for concurrent
 // use. Mem has one mutex per file system; ErrorFS one for its rules; Pool one
-// for its ring and one per file. All are leaves, except that Pool's file lock
+// for its rings and one per file. All are leaves, except that Pool's file lock
 // is taken before its ring lock, and a file may be opened or closed under
 // both.
 package vfs

@@ -20,7 +20,9 @@ import (
 // A file with written bytes that are not synced (MarkDirty) goes last. The
 // kernel reports a failed write-back to descriptors that were open at the
 // time; one opened later can miss it once the inode has left the memory, and
-// its fsync would succeed over a hole.
+// its fsync would succeed over a hole. Clean and dirty files have a ring each,
+// so that no opening walks over thousands of dirty ones to find that there is
+// no clean one: event loops open files.
 //
 // Locks: PooledFile.mu before Pool.mu. The eviction scan, under Pool.mu, only tries the
 // files' locks and skips those that are taken.
@@ -30,8 +32,7 @@ type Pool struct {
 
 	mu struct {
 		sync.Mutex
-		ring []*PooledFile // open files
-		hand int
+		clean, dirty poolRing // open files
 	}
 	opens, evictions atomic.Int64
 	crowded          atomic.Bool // more than openMax are open, since all of those are in use
@@ -56,7 +57,7 @@ type PooledFile struct {
 	pool     *Pool
 	writable bool
 	used     atomic.Bool // since the hand last passed
-	dirty    atomic.Bool
+	dirty    atomic.Bool // changes under Pool.mu
 
 	mu struct {
 		sync.Mutex
@@ -64,15 +65,26 @@ type PooledFile struct {
 		file   File // nil when not open
 		refs   int
 		closed bool
-		index  int // in Pool.mu.ring, guarded by Pool.mu; -1 when absent
 	}
+	// The ring that holds the file, nil when it is not open, and the file's place there. Guarded by Pool.mu.
+	ring       *poolRing
+	prev, next *PooledFile
 }
+
+// poolRing is open files in a circle over which a clock's hand goes. Guarded by Pool.mu.
+type poolRing struct {
+	hand  *PooledFile // the one looked at next; nil when there is none
+	count int
+}
+
+// secondChances is how many files that were used since the hand passed are spared by one eviction. Where all of thousands were used,
+// clearing their flags takes longer than an append may wait.
+const secondChances = 256
 
 // File returns a handle of name without opening it.
 func (p *Pool) File(name string, writable bool) *PooledFile {
 	f := &PooledFile{pool: p, writable: writable}
 	f.mu.name = name
-	f.mu.index = -1
 	return f
 }
 
@@ -91,7 +103,7 @@ func (p *Pool) Adopt(file File, writable bool) *PooledFile {
 func (p *Pool) Stats() PoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return PoolStats{Open: len(p.mu.ring), Opens: p.opens.Load(), Evictions: p.evictions.Load()}
+	return PoolStats{Open: p.openLocked(), Opens: p.opens.Load(), Evictions: p.evictions.Load()}
 }
 
 // Crowded says that more files are open than the cap allows, because they are in use: who can do with fewer at a time should. It changes when
@@ -151,12 +163,32 @@ func (f *PooledFile) InUse() bool {
 
 // MarkDirty says that the file is about to be written. Call it between
 // Acquire and the write.
-func (f *PooledFile) MarkDirty() { f.dirty.Store(true) }
+func (f *PooledFile) MarkDirty() {
+	if !f.dirty.Load() {
+		f.mark(true)
+	}
+}
 
 // MarkClean says that the file is about to be synced. Call it between Acquire
 // and the sync: a write that comes during the sync makes the file dirty
 // again.
-func (f *PooledFile) MarkClean() { f.dirty.Store(false) }
+func (f *PooledFile) MarkClean() {
+	if f.dirty.Load() {
+		f.mark(false)
+	}
+}
+
+// mark changes the flag, and the ring with it.
+func (f *PooledFile) mark(dirty bool) {
+	p := f.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.dirty.Store(dirty)
+	if f.ring != nil {
+		f.ring.remove(f)
+		p.ringLocked(dirty).add(f)
+	}
+}
 
 // Name returns the name the file is opened by.
 func (f *PooledFile) Name() string {
@@ -192,68 +224,106 @@ func (f *PooledFile) closeLocked() {
 	f.mu.file = nil
 	f.pool.mu.Lock()
 	defer f.pool.mu.Unlock()
-	f.pool.removeLocked(f)
+	f.ring.remove(f)
+	f.pool.tellLocked()
 }
 
-// add puts f, whose lock the caller holds, on the ring and makes room.
+// openLocked is how many files are open.
+func (p *Pool) openLocked() int { return p.mu.clean.count + p.mu.dirty.count }
+
+// tellLocked keeps what Crowded says.
+func (p *Pool) tellLocked() { p.crowded.Store(p.openLocked() > p.openMax) }
+
+// ringLocked is where a file belongs.
+func (p *Pool) ringLocked(dirty bool) *poolRing {
+	if dirty {
+		return &p.mu.dirty
+	}
+	return &p.mu.clean
+}
+
+// add puts f, whose lock the caller holds, on its ring and makes room.
 func (p *Pool) add(f *PooledFile) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f.mu.index = len(p.mu.ring)
-	p.mu.ring = append(p.mu.ring, f)
-	// Three rounds: the first may only clear flags, the last takes dirty
-	// files too.
-	round := len(p.mu.ring)
-	for step := 0; step < 3*round && len(p.mu.ring) > p.openMax; step++ {
-		if p.mu.hand >= len(p.mu.ring) {
-			p.mu.hand = 0
-		}
-		victim := p.mu.ring[p.mu.hand]
-		if victim == f || victim.used.Swap(false) || victim.dirty.Load() && step < 2*round || !p.evictLocked(victim) {
-			p.mu.hand++
-		}
+	p.ringLocked(f.dirty.Load()).add(f)
+	for p.openLocked() > p.openMax && p.evictLocked() {
 	}
-	p.crowded.Store(len(p.mu.ring) > p.openMax)
+	p.tellLocked()
 }
 
 // evictOne closes an idle file, one without unsynced bytes if there is any; false when all are in use.
 func (p *Pool) evictOne() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, dirty := range []bool{false, true} {
-		for _, victim := range p.mu.ring {
-			if victim.dirty.Load() == dirty && p.evictLocked(victim) {
-				return true
-			}
+	defer p.tellLocked()
+	return p.evictLocked()
+}
+
+// evictLocked closes an idle file, a clean one if there is any; false when all are in use.
+func (p *Pool) evictLocked() bool {
+	for _, ring := range []*poolRing{&p.mu.clean, &p.mu.dirty} {
+		if ring.evict() {
+			p.evictions.Add(1)
+			return true
 		}
 	}
 	return false
 }
 
-// evictLocked closes victim unless it is in use or its lock is taken.
-func (p *Pool) evictLocked(victim *PooledFile) bool {
-	if !victim.mu.TryLock() {
-		return false
+// add puts f where the hand comes last.
+func (r *poolRing) add(f *PooledFile) {
+	f.ring = r
+	r.count++
+	if r.hand == nil {
+		f.prev, f.next, r.hand = f, f, f
+		return
 	}
-	defer victim.mu.Unlock()
-	if victim.mu.refs > 0 || victim.mu.file == nil {
-		return false
-	}
-	_ = victim.mu.file.Close()
-	victim.mu.file = nil
-	p.evictions.Add(1)
-	p.removeLocked(victim)
-	return true
+	f.prev, f.next = r.hand.prev, r.hand
+	f.prev.next, f.next.prev = f, f
 }
 
-// removeLocked takes f off the ring; the last one fills its place.
-func (p *Pool) removeLocked(f *PooledFile) {
-	last := len(p.mu.ring) - 1
-	moved := p.mu.ring[last]
-	p.mu.ring[f.mu.index] = moved
-	moved.mu.index = f.mu.index
-	p.mu.ring[last] = nil
-	p.mu.ring = p.mu.ring[:last]
-	f.mu.index = -1
-	p.crowded.Store(last > p.openMax)
+// remove takes f off.
+func (r *poolRing) remove(f *PooledFile) {
+	r.count--
+	if r.hand == f {
+		r.hand = f.next
+	}
+	if r.count == 0 {
+		r.hand = nil
+	}
+	f.prev.next, f.next.prev = f.next, f.prev
+	f.ring, f.prev, f.next = nil, nil, nil
+}
+
+// evict closes the next file that is idle and was not used since the hand passed, or after secondChances the next that is idle. It returns
+// false when all are in use.
+func (r *poolRing) evict() bool {
+	// Two rounds: the first may only clear flags.
+	chances := secondChances
+	for range 2 * r.count {
+		victim := r.hand
+		r.hand = victim.next
+		if chances > 0 && victim.used.Swap(false) {
+			chances--
+		} else if victim.closeIdle() {
+			r.remove(victim)
+			return true
+		}
+	}
+	return false
+}
+
+// closeIdle closes the file unless it is in use or its lock is taken.
+func (f *PooledFile) closeIdle() bool {
+	if !f.mu.TryLock() {
+		return false
+	}
+	defer f.mu.Unlock()
+	if f.mu.refs > 0 || f.mu.file == nil {
+		return false
+	}
+	_ = f.mu.file.Close()
+	f.mu.file = nil
+	return true
 }

@@ -219,6 +219,55 @@ func TestPoolTakesACleanedFileFirst(t *testing.T) {
 	}
 }
 
+// TestPoolKeepsTheDirtyFileUsedLast: an append opens a file, and the fetch that waits for it reads that file next, whatever was opened in between.
+func TestPoolKeepsTheDirtyFileUsedLast(t *testing.T) {
+	_, p, handles := poolRig(t, 40, 8)
+	write := func(i int) {
+		acquire(t, handles[i])
+		handles[i].MarkDirty()
+		handles[i].Release()
+	}
+	write(0)
+	for i := 1; i < len(handles); i++ {
+		write(i)
+		before := p.Stats().Opens
+		acquire(t, handles[i-1])
+		handles[i-1].Release()
+		if p.Stats().Opens != before {
+			t.Fatalf("file %d was closed for the next one, with %d idle dirty files that were used before it", i-1, min(i-1, 7))
+		}
+	}
+}
+
+// TestPoolEvictionIsBounded: an event loop that opens a file waits for the look at some hundred others, however many are open.
+func TestPoolEvictionIsBounded(t *testing.T) {
+	const openMax = 4 * secondChances
+	_, p, handles := poolRig(t, openMax+2, openMax)
+	open := func(i int) {
+		acquire(t, handles[i])
+		handles[i].MarkDirty()
+		handles[i].Release()
+	}
+	for i := range openMax {
+		open(i)
+	}
+	for i := openMax; i < len(handles); i++ {
+		open(i)
+		passed := 0
+		for _, h := range handles[:openMax] {
+			if !h.used.Swap(true) {
+				passed++
+			}
+		}
+		if passed != secondChances {
+			t.Errorf("opening a file passed over %d of %d open ones, want %d", passed, openMax, secondChances)
+		}
+	}
+	if got := p.Stats().Open; got != openMax {
+		t.Errorf("%d files open, cap is %d", got, openMax)
+	}
+}
+
 func TestPoolConcurrently(t *testing.T) {
 	c, _, handles := poolRig(t, 20, 4)
 	var wg sync.WaitGroup
@@ -231,6 +280,12 @@ func TestPoolConcurrently(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 					return
+				}
+				switch rng.IntN(4) {
+				case 0:
+					handles[i].MarkDirty()
+				case 1:
+					handles[i].MarkClean()
 				}
 				b := make([]byte, 2)
 				if _, err := f.ReadAt(b, 0); err != nil || string(b) != fmt.Sprint("f", i)[:2] {
@@ -262,6 +317,22 @@ func BenchmarkPoolAcquire(b *testing.B) {
 			h.Release()
 		}
 	})
+}
+
+// BenchmarkPoolOverItsCap opens files in turn, of which a fifth more are written than may be open.
+func BenchmarkPoolOverItsCap(b *testing.B) {
+	_, _, handles := poolRig(b, 10_000, 8_000)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		h := handles[i%len(handles)]
+		if _, err := h.Acquire(); err != nil {
+			b.Fatal(err)
+		}
+		h.MarkDirty()
+		h.Release()
+		i++
+	}
 }
 
 // TestPoolMakesRoomForADescriptor: the process has no descriptor left, the pool has one that is idle.
