@@ -98,6 +98,10 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string, values []string) er
 	if err != nil {
 		return f.client.unreachable(err)
 	}
+	said := &produceAnswers{}
+	if f.acks != "0" {
+		opts = append(opts, said.option(f.client.timeout))
+	}
 	client, err := f.client.connect(append(opts, kgo.AllowAutoTopicCreation(), kgo.ProducerBatchMaxBytes(largest))...)
 	if err != nil {
 		return err
@@ -115,7 +119,7 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string, values []string) er
 		return err
 	}
 	if first := p.failed.Load(); first != nil {
-		return f.explain(topic, *first)
+		return f.explain(topic, first, said)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s written to %s\n", countOf(int(p.written.Load()), "record"), topic)
 	return nil
@@ -143,9 +147,13 @@ func (f *produceFlags) largestBatch(cmd *cobra.Command, topic string) (largest i
 	return largest, err
 }
 
-func (f *produceFlags) explain(topic string, err error) error {
+func (f *produceFlags) explain(topic string, failed *produceFailure, said *produceAnswers) error {
+	err := failed.err
 	if errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return fmt.Errorf("topic %s does not exist, or lacks the partition; `weir topic create %s` makes it", topic, topic)
+	}
+	if errors.Is(err, kgo.ErrRecordTimeout) {
+		err = said.why(failed.partition, f.client.timeout, err)
 	}
 	return fmt.Errorf("writing to %s at %s: %w", topic, f.client.brokers, err)
 }
@@ -158,7 +166,13 @@ type producing struct {
 	headers []kgo.RecordHeader
 	out     io.Writer
 	written atomic.Int64
-	failed  atomic.Pointer[error] // the first failure
+	failed  atomic.Pointer[produceFailure] // the first
+}
+
+// produceFailure is a record that was not written.
+type produceFailure struct {
+	err       error
+	partition int32
 }
 
 func (p *producing) lines(ctx context.Context, in io.Reader) error {
@@ -190,7 +204,7 @@ func (p *producing) send(ctx context.Context, value []byte) {
 	}
 	p.client.Produce(ctx, rec, func(r *kgo.Record, err error) {
 		if err != nil {
-			p.failed.CompareAndSwap(nil, &err)
+			p.failed.CompareAndSwap(nil, &produceFailure{err, r.Partition})
 			return
 		}
 		p.written.Add(1)
