@@ -22,7 +22,8 @@
 //
 // # Goroutines
 //
-//	producer connection: one sender (paces, writev) and one receiver (acks); both end when the connection's run is over
+//	producer connection: one sender (paces, writev) and one receiver (acks); both end when the connection's run is over. One goroutine does both
+//	  when the next request waits for the answer to the last (in_flight 1, rate max)
 //	consumer connection: one goroutine, one fetch in flight
 //	collector: swaps the shards' histograms every second, feeds the live view
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/record"
 )
@@ -30,6 +31,8 @@ type fakeBroker struct {
 	// the partition's list.
 	onProduce func(n int64)
 	store     func(n int64, p *fakePartition, batch []byte) (code int16)
+	// beforeAnswer is called before a Produce is answered, with the size of its frame and with what the connection has sent behind it, in bytes.
+	beforeAnswer func(frame, behind int)
 	// refuse decides about a new topic: its error code.
 	refuse func(partitions int32, conf map[string]string) (code int16)
 }
@@ -75,14 +78,19 @@ func startFake(t *testing.T) *fakeBroker {
 	}()
 	t.Cleanup(func() {
 		ln.Close()
-		f.mu.Lock()
-		for c := range f.conns {
-			c.Close()
-		}
-		f.mu.Unlock()
+		f.closeAll()
 		f.wg.Wait()
 	})
 	return f
+}
+
+// closeAll closes the connections that there are.
+func (f *fakeBroker) closeAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		c.Close()
+	}
 }
 
 func (f *fakeBroker) target(name string) *AddressTarget {
@@ -121,6 +129,9 @@ func (f *fakeBroker) serve(c net.Conn) {
 		if resp == nil {
 			continue
 		}
+		if f.beforeAnswer != nil && key == int16(kmsg.Produce) {
+			f.beforeAnswer(4+len(frame), f.unread(c))
+		}
 		resp.SetVersion(version)
 		out := append([]byte{0, 0, 0, 0}, frame[4:8]...)
 		out = resp.AppendTo(out)
@@ -129,6 +140,18 @@ func (f *fakeBroker) serve(c net.Conn) {
 			return
 		}
 	}
+}
+
+// unread is how many bytes the kernel holds of c.
+func (f *fakeBroker) unread(c net.Conn) (n int) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+	}
+	if err != nil {
+		f.t.Error(err)
+	}
+	return n
 }
 
 // fakeVersions offers the non-flexible versions, so that one decoder serves every client.

@@ -94,6 +94,8 @@ type producer struct {
 	out         net.Buffers // what is left of iov in a write; a field, since its address escapes
 	batch       []pending
 	freeAt      int64 // when the target last let go of a blocked write, ns
+	in          []byte
+	have        int // in[:have] is the begin of an answer
 }
 
 // pace says when a producer's requests are due.
@@ -113,6 +115,9 @@ func (p *producer) run(ctx context.Context, pc pace) error {
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { p.q.closePush(); _ = p.w.c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if pc.schedule == nil && limit == 1 && p.r.spec.Acks != 0 {
+		return p.ended(ctx, p.lockstep(ctx, pc))
+	}
 	var wg sync.WaitGroup
 	if p.r.spec.Acks != 0 {
 		wg.Add(1)
@@ -131,6 +136,11 @@ func (p *producer) run(ctx context.Context, pc pace) error {
 		_ = p.w.c.SetReadDeadline(time.Now().Add(p.r.spec.Drain))
 	}
 	wg.Wait()
+	return p.ended(ctx, err)
+}
+
+// ended closes the books after run; err is what ended it.
+func (p *producer) ended(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -209,6 +219,32 @@ func (p *producer) send(ctx context.Context, pc pace) error {
 		}
 		if err := p.write(pc.schedule != nil); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// lockstep is send and receive by one goroutine, for one request at a time: what two would tell each other costs the generator several times what
+// the request does. With more in flight a write could block while answers are there to be read, and they would be read late.
+func (p *producer) lockstep(ctx context.Context, pc pace) error {
+	for ctx.Err() == nil {
+		now := p.r.clock.now()
+		if now >= p.r.stopAt.Load() || pc.quota != nil && pc.quota.Add(-1) < 0 {
+			return nil
+		}
+		req := pending{intended: now, sent: now}
+		p.prepare(&req)
+		p.batch = append(p.batch[:0], req)
+		if err := p.write(false); err != nil {
+			return err
+		}
+		for p.q.len() > 0 {
+			if err := p.readAnswers(); err != nil {
+				if ctx.Err() != nil {
+					return nil // run was told to end; what is unanswered has failed
+				}
+				return err
+			}
 		}
 	}
 	return nil
@@ -319,39 +355,49 @@ func (p *producer) noteSent(open bool, sent int64) {
 
 // receive reads answers until the sender has stopped and nothing is in flight.
 func (p *producer) receive() error {
-	buf := make([]byte, 16<<10)
-	have := 0
 	for p.q.waitMore() {
-		n, err := p.w.c.Read(buf[have:])
-		have += n
-		now := p.r.clock.now()
-		used := 0
-		for have-used >= 4 {
-			size := int(int32(binary.BigEndian.Uint32(buf[used:])))
-			if size < 4 || size > 1<<20 {
-				return fmt.Errorf("produce response of %d bytes", size)
-			}
-			if have-used < 4+size {
-				break
-			}
-			if err := p.answer(buf[used+4:used+4+size], now); err != nil {
-				return err
-			}
-			used += 4 + size
-		}
-		copy(buf, buf[used:have])
-		have -= used
-		if have == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
-		}
-		if err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
-				return fmt.Errorf("%d requests without an answer: %w", p.q.len(), err)
-			}
+		if err := p.readAnswers(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// answerBytes is the first size of the buffer for answers.
+const answerBytes = 16 << 10
+
+// readAnswers reads once and handles the answers that are complete.
+func (p *producer) readAnswers() error {
+	if p.in == nil {
+		p.in = make([]byte, answerBytes)
+	}
+	n, err := p.w.c.Read(p.in[p.have:])
+	have, used := p.have+n, 0
+	now := p.r.clock.now()
+	for have-used >= 4 {
+		size := int(int32(binary.BigEndian.Uint32(p.in[used:])))
+		if size < 4 || size > 1<<20 {
+			return fmt.Errorf("produce response of %d bytes", size)
+		}
+		if have-used < 4+size {
+			break
+		}
+		if err := p.answer(p.in[used+4:used+4+size], now); err != nil {
+			return err
+		}
+		used += 4 + size
+	}
+	copy(p.in, p.in[used:have])
+	p.have = have - used
+	if p.have == len(p.in) {
+		p.in = append(p.in, make([]byte, len(p.in))...)
+	}
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%d requests without an answer: %w", p.q.len(), err)
+	default:
+		return err
+	}
 }
 
 // answer matches one response with the oldest request in flight.

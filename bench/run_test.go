@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,10 +226,64 @@ func TestProduceErrorsMakeARunInvalid(t *testing.T) {
 
 func TestClosedLoopKeepsTheInFlightBound(t *testing.T) {
 	t.Parallel()
-	f := startFake(t)
-	res := mustRun(t, f, quickSpec(func(s *Spec) { s.Rate, s.InFlight, s.Duration = Rate{Kind: RateMax}, 2, 300*time.Millisecond }))
-	if res.Truth.Faults() != 0 || res.Requests == 0 || len(res.Errors) != 0 {
-		t.Fatalf("%+v %v", res.Truth, res.Errors)
+	for _, inFlight := range []int{1, 2, 5} {
+		t.Run(fmt.Sprint(inFlight), func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t)
+			var most atomic.Int64 // requests that waited behind one that was being answered
+			f.onProduce = func(int64) { time.Sleep(time.Millisecond) }
+			f.beforeAnswer = func(frame, behind int) {
+				for n := int64((behind + frame - 1) / frame); ; {
+					if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
+						return
+					}
+				}
+			}
+			res := mustRun(t, f, quickSpec(func(s *Spec) { s.Rate, s.InFlight, s.Duration = Rate{Kind: RateMax}, inFlight, 300*time.Millisecond }))
+			if res.Truth.Faults() != 0 || res.Requests == 0 || len(res.Errors) != 0 {
+				t.Fatalf("%+v %v", res.Truth, res.Errors)
+			}
+			if got := int(most.Load()); got != inFlight-1 {
+				t.Fatalf("at most %d requests waited behind another, want %d", got, inFlight-1)
+			}
+		})
+	}
+}
+
+// What ends a run early looks the same from the one goroutine of a producer with one request at a time and from the two of one with more.
+func TestClosedLoopEnds(t *testing.T) {
+	t.Parallel()
+	for _, inFlight := range []int{1, 2} {
+		for _, cancelled := range []bool{false, true} {
+			t.Run(fmt.Sprint(inFlight, "/cancelled=", cancelled), func(t *testing.T) {
+				t.Parallel()
+				f := startFake(t)
+				ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+				defer cancel()
+				release := make(chan struct{})
+				f.onProduce = func(n int64) {
+					switch {
+					case n == 100 && cancelled:
+						cancel()
+					case n == 100:
+						f.closeAll()
+					}
+					if n >= 100 {
+						<-release
+					}
+				}
+				res, err := Run(ctx, f.target("fake"), quickSpec(func(s *Spec) { s.Rate, s.InFlight, s.Consumers = Rate{Kind: RateMax}, inFlight, 0 }), nil)
+				close(release)
+				switch {
+				case err != nil || res.Valid:
+					t.Fatalf("valid %v, %v", res.Valid, err)
+				case !cancelled && len(res.Errors) != 2:
+					t.Fatalf("errors %v, want one for each connection", res.Errors)
+				case cancelled && (len(res.Errors) != 0 || res.FailedRequests > int64(2*inFlight)):
+					t.Fatalf("errors %v, %d requests failed, want none and at most %d", res.Errors, res.FailedRequests, 2*inFlight)
+				}
+			})
+		}
 	}
 }
 

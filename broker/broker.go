@@ -215,6 +215,7 @@ func (b *Broker) openStore() (err error) {
 			}
 			return b.config.LogConfig(nil) // until the metadata says more
 		},
+		OnWoken: b.wakes.drainUnlessTurn,
 		OnOffline: func(dir string, err error) {
 			b.logger.Error("log directory is offline: its partitions take no more records, reads go on",
 				slog.String("dir", dir), slog.Any("error", err))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/engine"
 	"github.com/weirmq/weir/internal/timewheel"
+	"github.com/weirmq/weir/netpoll"
 	"github.com/weirmq/weir/protocol"
 )
 
@@ -61,7 +62,7 @@ type fetchResult struct {
 // start runs the op for the first time.
 func (op *fetchOp) start() {
 	op.signals.Store(1)
-	op.run()
+	op.run(nil)
 }
 
 // signal makes the op look again soon.
@@ -71,8 +72,16 @@ func (op *fetchOp) signal() {
 	}
 }
 
+// moved is signal from a log that wakes its waiters: the op runs when it has woken them all.
+func (op *fetchOp) moved() {
+	if op.signals.Add(1) == 1 {
+		op.b.wakes.queue(op)
+	}
+}
+
 // run implements operation. An op that is answered keeps its signals, so that late wakes go nowhere.
-func (op *fetchOp) run() {
+func (op *fetchOp) run(later *netpoll.Batch) {
+	op.r.later = later
 	for {
 		seen := op.signals.Load()
 		if op.step() || op.signals.CompareAndSwap(seen, 0) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/engine"
 	"github.com/weirmq/weir/internal/timewheel"
+	"github.com/weirmq/weir/netpoll"
 	"github.com/weirmq/weir/protocol"
 )
 
@@ -59,24 +60,25 @@ func (b *Broker) parkProduce(r *request, op *produceOp) {
 		r.state.parked.remove(&d.links)
 	}
 	if d.open.Add(-1) == 0 {
-		d.run()
+		d.run(nil)
 	}
 }
 
-// wake takes an outcome from the log.
+// wake takes an outcome from the log. Broker.wakes is drained when the log has woken everybody, see StoreOptions.OnWoken.
 func (a *delayedAck) wake(err error) {
 	a.err = err
 	a.outcome.Store(true)
 	if a.d.open.Add(-1) == 0 {
-		a.d.b.wakes.add(a.d)
+		a.d.b.wakes.queue(a.d)
 	}
 }
 
-// run answers: every partition has its outcome, or the time is up. Only the first call counts.
-func (d *delayedProduce) run() {
+// run implements operation: every partition has its outcome, or the time is up. Only the first call counts.
+func (d *delayedProduce) run(later *netpoll.Batch) {
 	if d.done.Swap(true) {
 		return
 	}
+	d.r.later = later
 	d.letGo()
 	for i := range d.acks {
 		ack := &d.acks[i]

@@ -72,7 +72,7 @@ type fetchPartition struct {
 func (p *fetchPartition) wake(error) {
 	s := p.session
 	if s == nil {
-		p.op.signal()
+		p.op.moved()
 		return
 	}
 	s.news.Lock()
@@ -83,7 +83,7 @@ func (p *fetchPartition) wake(error) {
 	op := s.news.op
 	s.news.Unlock()
 	if op != nil {
-		op.signal()
+		op.moved()
 	}
 }
 

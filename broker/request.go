@@ -21,6 +21,7 @@ type request struct {
 	conn   netpoll.Conn
 	state  *connState
 	ticket netpoll.Ticket
+	later  *netpoll.Batch // of whoever answers now, nil = alone; see operation.run
 
 	key           int16
 	version       int16
@@ -54,7 +55,7 @@ func (r *request) send(f *outFrame) {
 	if len(f.parts) == 0 {
 		f.parts = append(f.parts, netpoll.Part{Bytes: f.buf})
 	}
-	r.ticket.Send(netpoll.Response{Parts: f.parts, Release: f.release})
+	r.ticket.SendIn(netpoll.Response{Parts: f.parts, Release: f.release}, r.later)
 }
 
 // NoReply gives up the request's place without a response: acks=0.

@@ -19,6 +19,9 @@ func (*testTicket) Send(r netpoll.Response) {
 	}
 }
 
+// SendIn implements netpoll.Ticket.
+func (t *testTicket) SendIn(r netpoll.Response, _ *netpoll.Batch) { t.Send(r) }
+
 // Skip implements netpoll.Ticket.
 func (*testTicket) Skip() {}
 

@@ -132,7 +132,7 @@ func (l *Log) fail(err error, readable bool) {
 			return
 		}
 	}
-	l.waiters.wake(func(*Waiter) bool { return true }, err)
+	l.wake(func(*Waiter) bool { return true }, err)
 }
 
 // offline is fail for a storage error or corruption; reads go on.

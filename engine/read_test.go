@@ -93,6 +93,26 @@ func TestCommitHidesWhatIsNotDurable(t *testing.T) {
 	closeTestStore(t, s)
 }
 
+// OnWoken comes once for all waiters that an append reached, after they were told, and not at all when there was none.
+func TestOnWokenComesAfterAllWakes(t *testing.T) {
+	var got []string
+	o := testStoreOptions(vfs.NewMem(vfs.MemOptions{}))
+	o.OnWoken = func() { got = append(got, "all") }
+	s := openTestStore(t, o)
+	l := createTestLog(t, s, testTP, neverSync())
+	mustAppend(t, l, testBatch(1, 10, 1))
+	for range 20 {
+		if !l.Watch(&Waiter{Offset: 2, Wake: func(error) { got = append(got, "one") }}) {
+			t.Fatal("not watched")
+		}
+	}
+	mustAppend(t, l, testBatch(1, 10, 1))
+	if want := append(slices.Repeat([]string{"one"}, 20), "all"); !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	closeTestStore(t, s)
+}
+
 func TestWaiters(t *testing.T) {
 	s := openTestStore(t, testStoreOptions(vfs.NewMem(vfs.MemOptions{})))
 	l := createTestLog(t, s, testTP, neverSync())

@@ -69,6 +69,9 @@ type StoreOptions struct {
 	Config func(topic string) LogConfig
 	// OnOffline is called once for each directory that fails, without locks. Default: nothing.
 	OnOffline func(dir string, err error)
+	// OnWoken is called after one or more Waiter.Wake calls of a log, on the same goroutine and without locks, so that what they announced can be done
+	// together. Default: nothing.
+	OnWoken func()
 }
 
 // EnsureDefaults fills the zero fields.

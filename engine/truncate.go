@@ -122,7 +122,7 @@ func (l *Log) unfinished(end int64, err error) error {
 	}
 	f := &logFailure{err: fmt.Errorf("%s: %s is unfinished, repeat it: %w", l.tp, what, err), readable: true, unfinished: true, end: end}
 	if l.failure.CompareAndSwap(old, f) {
-		l.waiters.wake(func(*Waiter) bool { return true }, f.err)
+		l.wake(func(*Waiter) bool { return true }, f.err)
 		l.store.log.Warn("truncation unfinished, appends refused until it is repeated", "partition", l.tp.String(), "error", err)
 	}
 	return f.err

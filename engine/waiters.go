@@ -109,10 +109,11 @@ func (l *waiterList) unlinkLocked(w *Waiter) {
 	l.count.Add(-1)
 }
 
-// wake unlinks the waiters that fire says yes to, and calls them after the lock is released. REQUIRES: no lock of the log held.
-func (l *waiterList) wake(fire func(*Waiter) bool, err error) {
+// wake unlinks the waiters that fire says yes to, and calls them after the lock is released. It reports whether there were any.
+// REQUIRES: no lock of the log held.
+func (l *waiterList) wake(fire func(*Waiter) bool, err error) bool {
 	if l.count.Load() == 0 {
-		return
+		return false
 	}
 	var few [16]func(error)
 	woken := few[:0]
@@ -130,6 +131,7 @@ func (l *waiterList) wake(fire func(*Waiter) bool, err error) {
 	for _, f := range woken {
 		f(err)
 	}
+	return len(woken) > 0
 }
 
 // Watch registers w. It returns false, and does not call Wake, when the offset is already reached, or when the log takes
@@ -146,9 +148,16 @@ func (l *Log) Watch(w *Waiter) bool {
 // Unwatch takes w back. It returns false when Wake was or is being called, or w was never watched.
 func (l *Log) Unwatch(w *Waiter) bool { return l.waiters.remove(w) }
 
+// wake calls the waiters that fire says yes to. REQUIRES: no lock of the log held.
+func (l *Log) wake(fire func(*Waiter) bool, err error) {
+	if l.waiters.wake(fire, err) && l.store.o.OnWoken != nil {
+		l.store.o.OnWoken()
+	}
+}
+
 // wakeReached calls the waiters whose offset v reaches.
 func (l *Log) wakeReached(v *offsetView) {
-	l.waiters.wake(func(w *Waiter) bool { return w.For.of(&v.Offsets) >= w.Offset }, nil)
+	l.wake(func(w *Waiter) bool { return w.For.of(&v.Offsets) >= w.Offset }, nil)
 }
 
 // wakeTruncated calls the waiters for offsets that the log has lost.
@@ -157,5 +166,5 @@ func (l *Log) wakeTruncated(end int64) {
 		return
 	}
 	err := fmt.Errorf("%w: %s was truncated to %d", ErrOffsetOutOfRange, l.tp, end)
-	l.waiters.wake(func(w *Waiter) bool { return w.Offset > end }, err)
+	l.wake(func(w *Waiter) bool { return w.Offset > end }, err)
 }

@@ -46,6 +46,8 @@ type Conn interface {
 type Ticket interface {
 	// Send queues the response. It leaves when all earlier tickets of the connection are completed.
 	Send(r Response)
+	// SendIn is Send that may leave the loop asleep until b.Flush. A nil b is Send.
+	SendIn(r Response, b *Batch)
 	// Skip completes the ticket without a response.
 	Skip()
 	// Close ends the connection at this place: what answers earlier frames is still written, what answers later ones is dropped, and

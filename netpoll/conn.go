@@ -43,8 +43,9 @@ type conn struct {
 
 // socket is the part of a connection that differs between the implementations. All but notify and abort are called by the loop.
 type socket interface {
-	// notify has the loop call process soon. Any goroutine may call it, also after the connection has closed.
-	notify()
+	// notify has the loop call process soon, or after b.Flush at the latest unless b is nil. Any goroutine may call it, also after the connection has
+	// closed.
+	notify(b *Batch)
 	// abort has the loop call process soon, even if the socket waits for its peer. Any goroutine may call it.
 	abort()
 	// flush writes what is ready, or arranges that it is written.
@@ -61,7 +62,7 @@ type socket interface {
 	shut()
 }
 
-func (c *conn) notify() { c.sock.notify() }
+func (c *conn) notify() { c.sock.notify(nil) }
 
 // ID implements Conn.
 func (c *conn) ID() uint64 { return c.id }

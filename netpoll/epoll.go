@@ -338,7 +338,7 @@ type epollSock struct {
 func (s *epollSock) tag() uint64 { return uint64(s.loop.slots[s.slot].gen)<<32 | uint64(s.slot) }
 
 // notify implements socket. The flag is cleared before the connection is looked at, so what is done after that is seen.
-func (s *epollSock) notify() {
+func (s *epollSock) notify(b *Batch) {
 	if s.queued.Load() || s.queued.Swap(true) {
 		return
 	}
@@ -350,11 +350,15 @@ func (s *epollSock) notify() {
 			break
 		}
 	}
+	if b != nil {
+		b.add(e)
+		return
+	}
 	e.wake()
 }
 
 // abort implements socket: the loop never waits for a peer.
-func (s *epollSock) abort() { s.notify() }
+func (s *epollSock) abort() { s.notify(nil) }
 
 // interest implements socket.
 func (s *epollSock) interest(read bool) {

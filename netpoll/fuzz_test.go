@@ -14,7 +14,7 @@ import (
 // nullSocket is a connection without a network.
 type nullSocket struct{ shuts int }
 
-func (*nullSocket) notify()        {}
+func (*nullSocket) notify(*Batch)  {}
 func (*nullSocket) abort()         {}
 func (*nullSocket) flush()         {}
 func (*nullSocket) interest(bool)  {}

@@ -116,7 +116,7 @@ const (
 const goIovs = 64
 
 // notify implements socket.
-func (s *goSock) notify() {
+func (s *goSock) notify(*Batch) {
 	if s.turn.CompareAndSwap(turnRuns, turnNotified) || s.turn.Load() == turnNotified {
 		return // what was done before is seen by the process that follows the end of the turn
 	}
@@ -126,7 +126,7 @@ func (s *goSock) notify() {
 // abort implements socket.
 func (s *goSock) abort() {
 	s.unblock()
-	s.notify()
+	s.notify(nil)
 }
 
 // unblock ends the waiting of both goroutines for good, by a deadline in the past.

@@ -31,7 +31,10 @@ type ticket struct {
 const responseOverhead = 1 << 10
 
 // Send implements Ticket.
-func (t *ticket) Send(r Response) {
+func (t *ticket) Send(r Response) { t.SendIn(r, nil) }
+
+// SendIn implements Ticket.
+func (t *ticket) SendIn(r Response, b *Batch) {
 	t.resp = r
 	var bytes, files int64
 	for i := range r.Parts {
@@ -39,13 +42,13 @@ func (t *ticket) Send(r Response) {
 		files += max(r.Parts[i].File.Len, 0)
 	}
 	t.memory, t.total = responseOverhead+bytes, bytes+files
-	t.complete()
+	t.complete(b)
 }
 
 // Skip implements Ticket.
 func (t *ticket) Skip() {
 	t.resp, t.memory, t.total = Response{}, 0, 0
-	t.complete()
+	t.complete(nil)
 }
 
 // Close implements Ticket.
@@ -58,7 +61,7 @@ func (t *ticket) Close(err error) {
 	t.Skip()
 }
 
-func (t *ticket) complete() {
+func (t *ticket) complete(b *Batch) {
 	if state := t.state.Load(); state != ticketPending && state != ticketOrphan {
 		panic("BUG: a ticket was completed twice")
 	}
@@ -66,7 +69,7 @@ func (t *ticket) complete() {
 	c.queuedBytes.Add(t.total)
 	c.loop.srv.budget.charge(t.memory)
 	if t.state.CompareAndSwap(ticketPending, ticketDone) {
-		c.notify()
+		c.sock.notify(b)
 		return
 	}
 	if !t.state.CompareAndSwap(ticketOrphan, ticketFree) {
