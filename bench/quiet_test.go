@@ -210,8 +210,11 @@ func TestCostsOfALocalTargetAreMeasured(t *testing.T) {
 		return 0
 	}
 	target := &AddressTarget{name: "fake", addr: f.ln.Addr().String(), pid: os.Getpid()}
-	res, err := Run(context.Background(), target, quickSpec(func(s *Spec) { s.Rate.Value, s.Consumers = 500, 0 }), nil)
-	if err != nil {
+	var res *RunResult
+	if err := within(t, "the run", func(ctx context.Context) (err error) {
+		res, err = Run(ctx, target, quickSpec(func(s *Spec) { s.Rate.Value, s.Consumers = 500, 0 }), nil)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	b := res.Broker

@@ -23,8 +23,11 @@ func quickSpec(mod func(*Spec)) Spec {
 
 func mustRun(t *testing.T, f *fakeBroker, spec Spec) *RunResult {
 	t.Helper()
-	res, err := Run(context.Background(), f.target("fake"), spec, nil)
-	if err != nil {
+	var res *RunResult
+	if err := within(t, "the run", func(ctx context.Context) (err error) {
+		res, err = Run(ctx, f.target("fake"), spec, nil)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return res

@@ -37,9 +37,12 @@ func tinySeries(t *testing.T, text string, repeats int, targets ...Target) *Resu
 	}
 	p.Repeats = repeats
 	var seen []SeriesProgress
-	res, err := RunSeries(context.Background(), SeriesOptions{Profile: p, Targets: targets, Version: "test",
-		Live: func(p SeriesProgress) { seen = append(seen, p) }})
-	if err != nil {
+	var res *Results
+	if err := within(t, "the series", func(ctx context.Context) (err error) {
+		res, err = RunSeries(ctx, SeriesOptions{Profile: p, Targets: targets, Version: "test",
+			Live: func(p SeriesProgress) { seen = append(seen, p) }})
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if len(seen) == 0 {
@@ -234,46 +237,6 @@ func TestFranzGoEngine(t *testing.T) {
 	}
 }
 
-func TestWorkersShareOneSchedule(t *testing.T) {
-	t.Parallel()
-	f := startFake(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var addrs []string
-	done := make(chan error, 2)
-	for range 2 {
-		ready := make(chan string, 1)
-		go func() { done <- ServeWorker(ctx, "127.0.0.1:0", false, func(addr string) { ready <- addr }) }()
-		addrs = append(addrs, <-ready)
-	}
-	pool, err := dialWorkers(ctx, addrs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.close()
-	pool.lead = time.Second
-	spec := quickSpec(func(s *Spec) { s.Conns, s.Consumers, s.Warmup = 3, 2, 100*time.Millisecond })
-	res, err := pool.run(ctx, f.target("fake"), spec, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.Truth.Faults() != 0 || len(res.Errors) != 0 {
-		t.Fatalf("%+v %v", res.Truth, res.Errors)
-	}
-	if res.Response == nil || res.EndToEnd == nil || res.Response.Count < 300 || res.Response.Count > 500 {
-		t.Fatalf("response %+v: want about 400 requests in a second", res.Response)
-	}
-	if res.Truth.Checked < 2*400 {
-		t.Fatalf("two readers checked %d batches", res.Truth.Checked)
-	}
-	cancel()
-	for range 2 {
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 func TestListenerIsFoundThroughProc(t *testing.T) {
 	t.Parallel()
 	f := startFake(t)
@@ -290,7 +253,7 @@ func TestListenerIsFoundThroughProc(t *testing.T) {
 func TestProcessTargetFailsWithItsLastOutput(t *testing.T) {
 	t.Parallel()
 	p := &ProcessTarget{Label: "x", Parent: t.TempDir(), Command: func(string) []string { return []string{"sh", "-c", "echo cannot bind; exit 1"} }}
-	err := p.Start(context.Background())
+	err := within(t, "the start", p.Start)
 	if err == nil || !strings.Contains(err.Error(), "cannot bind") {
 		t.Fatal(err)
 	}
@@ -298,8 +261,11 @@ func TestProcessTargetFailsWithItsLastOutput(t *testing.T) {
 
 func TestLimitsAreMeasured(t *testing.T) {
 	t.Parallel()
-	l, err := measureLimits(context.Background(), t.TempDir(), 10*time.Millisecond, 16<<20)
-	if err != nil {
+	var l *Limits
+	if err := within(t, "measuring", func(ctx context.Context) (err error) {
+		l, err = measureLimits(ctx, t.TempDir(), 10*time.Millisecond, 16<<20)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
