@@ -167,6 +167,7 @@ func TestNames(t *testing.T) {
 			"rename over full":    {fsys.Rename(p("a/b/c"), p("a")), fs.ErrExist},
 			"rename into itself":  {fsys.Rename(p("a"), p("a/b/z")), syscall.EINVAL},
 			"rename dir to file":  {fsys.Rename(p("a/b/c"), p("a/b/f")), syscall.ENOTDIR},
+			"mkdir of a file":     {fsys.MkdirAll(p("a/b/f")), syscall.ENOTDIR},
 			"mkdir below a file":  {fsys.MkdirAll(p("a/b/f/g")), syscall.ENOTDIR},
 			"list missing":        {second(fsys.List(p("x"))), fs.ErrNotExist},
 			"stat missing":        {second(fsys.Stat(p("x"))), fs.ErrNotExist},
@@ -180,7 +181,8 @@ func TestNames(t *testing.T) {
 				t.Errorf("%s: %v, want %v", what, test.got, test.want)
 			}
 		}
-		must(t, fsys.Rename(p("a/b"), p("d")))
+		must(t, fsys.MkdirAll(p("d")))
+		must(t, fsys.Rename(p("a/b"), p("d"))) // an empty directory gives way
 		if names, _ := fsys.List(p("d")); !slices.Equal(names, []string{"c", "f"}) {
 			t.Fatalf("after the renames: %v", names)
 		}

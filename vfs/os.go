@@ -45,10 +45,24 @@ func openFile(name string, flags int) (File, error) {
 	return &osFile{fd: fd, name: name}, nil
 }
 
-func (osFS) Remove(name string) error             { return os.Remove(name) }
-func (osFS) RemoveAll(name string) error          { return os.RemoveAll(name) }
-func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
-func (osFS) MkdirAll(dir string) error            { return os.MkdirAll(dir, 0o755) }
+func (osFS) Remove(name string) error    { return os.Remove(name) }
+func (osFS) RemoveAll(name string) error { return os.RemoveAll(name) }
+
+// Rename does not go through os.Rename, which asks first what newName is: a partition's first append pays for each look-up.
+func (osFS) Rename(oldName, newName string) error {
+	if err := retryEINTR(func() error { return unix.Rename(oldName, newName) }); err != nil {
+		return &os.LinkError{Op: "rename", Old: oldName, New: newName, Err: err}
+	}
+	return nil
+}
+
+// MkdirAll tries the usual case first, a new directory in one that exists.
+func (osFS) MkdirAll(dir string) error {
+	if unix.Mkdir(dir, 0o755) == nil {
+		return nil
+	}
+	return os.MkdirAll(dir, 0o755)
+}
 
 func (osFS) SyncDir(dir string) error {
 	f, err := openFile(dir, unix.O_RDONLY|unix.O_DIRECTORY)

@@ -24,7 +24,8 @@ type FS interface {
 	// RemoveAll deletes name and all below it. It is no error when there is
 	// nothing.
 	RemoveAll(name string) error
-	// Rename moves a file or directory, replacing an existing file.
+	// Rename moves a file or directory, replacing an existing file with a
+	// file, an empty directory with a directory.
 	Rename(oldName, newName string) error
 	// MkdirAll makes a directory and its missing parents (mode 0755). Each is
 	// durable after SyncDir of its parent.
