@@ -385,6 +385,9 @@ func (l *Log) noteProducerLocked(b record.Batch, seg *segment, nowMs int64) erro
 	if have := x.load(); len(have) > 0 && have[len(have)-1].LastOffset >= txn.LastOffset {
 		return nil
 	}
+	if !l.loaded.Load() && txn.LastOffset < l.start.recoveryPoint {
+		l.tellMissing(x, txn.AbortedTxn)
+	}
 	if err := x.append(txn.AbortedTxn); err != nil {
 		// The marker is written, so a reader of committed records would miss that it aborts. The next start rebuilds the index.
 		return l.offline(err)

@@ -55,9 +55,9 @@ func (d *logDir) checkpointedPoint(tp TopicPartition) int64 {
 	return d.ckptPoints[tp]
 }
 
-// abortedIn implements cleanerLog.
+// abortedIn implements cleanerLog. Indexes that are damaged are made anew.
 func (l *Log) abortedIn(from, to int64) ([]AbortedTxn, error) {
-	return abortedIn(l.segments(), from, to)
+	return abortedIn(l.segments(), from, to, l.txnIndexOf)
 }
 
 // swapSegments implements cleanerLog. Readers that have found an old segment go on with it under its new name.

@@ -20,7 +20,7 @@
 //	offsets.go            the offsets and the one setter; waiters.go who waits for them
 //	recovery.go           after an unclean stop
 //	truncate.go, retention.go, compaction.go and cleaner*.go: what takes records away
-//	producers*.go, txnindex.go, epochs.go, checkpoint*.go: idempotence, aborted transactions, leader epochs, small files
+//	producers*.go, txn*.go, epochs.go, checkpoint*.go: idempotence, aborted transactions, leader epochs, small files
 //	inspect*.go           dump and verification, without a Store
 //
 // # Goroutines
@@ -35,6 +35,7 @@
 //	Log.adminMu           one of truncation, retention, swap, close; may wait for the disk
 //	logDir.ckptMu         a pass over the offsets of all logs and the writing of the checkpoints
 //	Log.loadMu            loading
+//	Log.rebuilding        an index of aborted transactions is made anew; may wait for the disk
 //	Log.mu                the append lock; one write to the page cache, never an fsync (truncation excepted)
 //	segment.lazy          opening or rebuilding the indexes of a sealed segment
 //	offsetState.mu        changing offsets; readers load an immutable view

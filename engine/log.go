@@ -16,7 +16,7 @@ import (
 // first call that needs it, and made with the first append.
 //
 // Locks, outermost first: adminMu (truncation, retention, close: one at a time, may wait for the disk), the directory's
-// checkpoint lock, mu (the append lock, never held over an fsync), off.mu, waiters.mu.
+// checkpoint lock, rebuilding (may wait for the disk), mu (the append lock, never held over an fsync), off.mu, waiters.mu.
 type Log struct {
 	store *Store
 	dir   *logDir
@@ -56,6 +56,7 @@ type Log struct {
 	counters counters
 
 	verification verification
+	rebuilding   sync.Mutex // of indexes of aborted transactions: one at a time
 
 	mu struct {
 		sync.Mutex

@@ -70,6 +70,8 @@ type opened struct {
 	scanned bool
 	// dirty: files were cut or removed, not durably.
 	dirty bool
+	// activeTxns: the newest segment has an index of aborted transactions.
+	activeTxns bool
 }
 
 // open builds the log's state from its directory.
@@ -83,6 +85,9 @@ func (l *Log) open() error {
 		return err
 	}
 	o := opened{segs: l.findSegments(names, cfg), logStart: l.start.logStart, reindexFrom: noCap}
+	if n := len(o.segs); n > 0 {
+		_, o.activeTxns = slices.BinarySearch(names, segmentName(o.segs[n-1].base, txnIndexSuffix))
+	}
 	if err := l.openEpochs(&o); err != nil {
 		return err
 	}
@@ -138,7 +143,7 @@ func (l *Log) listDir() ([]string, error) {
 	}
 	gone := false
 	for _, name := range names {
-		if strings.HasSuffix(name, deletedSuffix) || strings.HasSuffix(name, ".tmp") {
+		if strings.HasSuffix(name, deletedSuffix) || strings.HasSuffix(name, tmpSuffix) {
 			if err := removeFile(l.part.fs, l.part.join(name)); err != nil {
 				return nil, err
 			}
@@ -224,7 +229,7 @@ func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
 		end, err := l.openActive(o.segs[len(o.segs)-1])
 		if err == nil && end == l.start.recoveryPoint && o.logStart <= end {
 			o.logEnd = end
-			return nil
+			return l.openActiveTxns(o)
 		}
 		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, errBadIndex) {
 			return err
@@ -273,6 +278,25 @@ func (l *Log) openActive(s *segment) (end int64, err error) {
 	s.createdMs = l.store.nowMs()
 	s.timesKnown.Store(true)
 	return next, nil
+}
+
+// openActiveTxns opens the active segment's index of aborted transactions: appends need it, and the reads behind them, which check nothing. One
+// that cannot be made anew stays damaged, and takes the partition offline when it is needed.
+func (l *Log) openActiveTxns(o *opened) error {
+	s := o.segs[len(o.segs)-1]
+	if !o.activeTxns {
+		s.txns.Store(newTxnIndex(l.part.fs, l.part.join(segmentName(s.base, txnIndexSuffix))))
+		return nil
+	}
+	_, err := s.txnIndex()
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if _, err = l.restoreTxnIndex(o.segs, s, o.logEnd, err); errors.Is(err, ErrCorrupt) {
+		l.store.log.Warn("index of aborted transactions is damaged", "partition", l.tp.String(), "error", err)
+		return nil
+	}
+	return err
 }
 
 // walkActive brings the writer's state of an active segment up to its end, from an indexed batch at pos.
@@ -353,7 +377,18 @@ func (l *Log) replay(o *opened) error {
 	if err != nil {
 		return err
 	}
-	return l.replayRange(o.segs, from, o.logEnd, nowMs)
+	if err := l.replayRange(o.segs, from, o.logEnd, nowMs); err != nil {
+		return err
+	}
+	for _, s := range o.segs {
+		// What was missing below the recovery point, the next checkpoint would not sync.
+		if x := s.txns.Load(); x != nil && x.told {
+			if err := l.syncTxnIndex(s, x); err != nil {
+				return syncError(err)
+			}
+		}
+	}
+	return nil
 }
 
 // replayRange passes the batches of [from, end) to the producer state and the epochs.

@@ -301,20 +301,44 @@ func (s *producerState) reload(logStart, logEnd, nowMs int64) (replayFrom int64,
 	}
 	offsets := s.snapshots.offsets
 	for i := len(offsets) - 1; i >= 0 && offsets[i] >= logStart; i-- {
-		path := s.snapshotPath(offsets[i])
-		data, err := readSmallFile(s.opts.FS, path, snapshotBytesMax)
-		var entries []snapshotEntry
-		if err == nil {
-			entries, err = parseSnapshot(data, path)
-		}
+		entries, err := s.readSnapshot(offsets[i])
 		if err != nil {
-			s.opts.Logger.Warn("producer snapshot passed over, a longer part of the log is replayed instead", "path", path, "error", err)
+			s.opts.Logger.Warn("producer snapshot passed over, a longer part of the log is replayed instead",
+				"path", s.snapshotPath(offsets[i]), "error", err)
 			continue
 		}
 		s.restore(entries, nowMs)
 		return offsets[i], nil
 	}
 	return logStart, nil
+}
+
+// stateBefore gives a state of its own, that of the newest good snapshot from offset least to most, and the snapshot's offset; without one an
+// empty state, and least. Beside appends.
+func (s *producerState) stateBefore(least, most, nowMs int64) (*producerState, int64) {
+	state := newProducerState(s.opts)
+	s.snapshots.Lock()
+	offsets := slices.Clone(s.snapshots.offsets)
+	s.snapshots.Unlock()
+	for i := len(offsets) - 1; i >= 0 && offsets[i] >= least; i-- {
+		if offsets[i] > most {
+			continue
+		}
+		if entries, err := s.readSnapshot(offsets[i]); err == nil { // who replays the log has told of a damaged one
+			state.restore(entries, nowMs)
+			return state, offsets[i]
+		}
+	}
+	return state, least
+}
+
+func (s *producerState) readSnapshot(offset int64) ([]snapshotEntry, error) {
+	path := s.snapshotPath(offset)
+	data, err := readSmallFile(s.opts.FS, path, snapshotBytesMax)
+	if err != nil {
+		return nil, err
+	}
+	return parseSnapshot(data, path)
 }
 
 // removeSnapshotsBefore removes snapshots below offset (the log's start), without waiting for the disk.

@@ -85,8 +85,11 @@ func (l *Log) read(offset int64, o ReadOptions) (ReadResult, error) {
 	}
 	if o.Isolation == ReadCommitted && len(res.Spans) > 0 {
 		var err error
-		if res.Aborted, err = abortedIn(segs, offset, res.NextOffset); err != nil {
-			return res, err
+		if res.Aborted, err = abortedIn(segs, offset, res.NextOffset, (*segment).txnIndex); err != nil {
+			if !errors.Is(err, ErrCorrupt) || l.verification.trusts(offsetRange{offset, res.NextOffset}) || offset >= l.off.appendedFrom.Load() {
+				return res, err
+			}
+			res.NextOffset, res.tail = offset, nil // of no use as it is: Verified has the index made anew, on a worker
 		}
 	}
 	return res, nil
@@ -204,10 +207,10 @@ func readEnd(segs []*segment, i int, limit int64, at place) (int64, error) {
 	return size, nil
 }
 
-// abortedIn collects the aborted transactions that overlap [offset, end), by first offset.
-func abortedIn(segs []*segment, offset, end int64) (txns []AbortedTxn, err error) {
+// abortedIn collects the aborted transactions that overlap [offset, end), by first offset, from what indexOf gives.
+func abortedIn(segs []*segment, offset, end int64, indexOf func(*segment) (*txnIndex, error)) (txns []AbortedTxn, err error) {
 	for i := max(floorSegment(segs, offset), 0); i < len(segs); i++ {
-		x, err := segs[i].txnIndex()
+		x, err := indexOf(segs[i])
 		if err != nil {
 			return nil, err
 		}

@@ -340,15 +340,18 @@ func (s *segment) keepIndexesTo(offsets, times *index, e offsetEntry, n int) err
 	return nil
 }
 
-// openTxnIndexBelow keeps the aborted transactions below point; the replay adds those above. A damaged index is rebuilt whole.
+// openTxnIndexBelow keeps the aborted transactions below point; the replay adds those above. A damaged index is made anew.
 func (l *Log) openTxnIndexBelow(o *opened, s *segment, point int64) error {
 	x, err := s.txnIndex()
 	if errors.Is(err, ErrCorrupt) {
-		l.store.log.Warn("index of aborted transactions damaged, rebuilding it", "partition", l.tp.String(), "error", err)
-		x = newTxnIndex(s.dir.fs, s.dir.join(segmentName(s.base, txnIndexSuffix)))
-		s.txns.Store(x)
-		o.reindexFrom = 0
-		return x.reset()
+		cause := err
+		if x, err = l.restoreTxnIndex(o.segs, s, point, cause); errors.Is(err, ErrCorrupt) {
+			// A part of the log that is not scanned is at fault, or this one, of which the scan will tell. The replay of all of it does the same.
+			l.store.log.Warn("index of aborted transactions is damaged", "partition", l.tp.String(), "error", err)
+			x, o.reindexFrom = newTxnIndex(s.dir.fs, s.dir.join(segmentName(s.base, txnIndexSuffix))), 0
+			s.txns.Store(x)
+			return x.reset()
+		}
 	}
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 const (
 	logSuffix     = ".log"
 	deletedSuffix = ".deleted" // appended: left the log, to be removed after file.delete.delay.ms
+	tmpSuffix     = ".tmp"     // appended: not finished, of no use after a crash
 )
 
 // noTimestamp is the max timestamp of a segment whose batches have none.
@@ -405,8 +406,7 @@ func (s *segment) cutBefore(from located, limit int64) (pos, next int64, err err
 	return pos, next, c.err
 }
 
-// txnIndex opens the transaction index at first use. A damaged one is an error: it is not derived data below the
-// recovery point.
+// txnIndex opens the transaction index at first use. A damaged one is an error: see Log.txnIndexOf.
 func (s *segment) txnIndex() (*txnIndex, error) {
 	if x := s.txns.Load(); x != nil {
 		return x, nil

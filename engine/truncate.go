@@ -37,6 +37,12 @@ func (l *Log) TruncateTo(offset int64) error {
 		// The batch also holds the deleted records below the log start: nothing of the log is left.
 		return l.restart(v.LogStart)
 	}
+	if segs := l.segments(); len(segs) > 0 {
+		// Now, while all that it is made of is there, should it be damaged.
+		if _, err := l.txnIndexOf(segs[cutIn(segs, end)]); err != nil {
+			return l.readError(err)
+		}
+	}
 	if err := l.store.cleaner.cutBack(l.dir.path, l.tp, end); err != nil {
 		return l.ioError(err)
 	}
@@ -76,10 +82,7 @@ func (l *Log) cutTo(end int64) (dropped []*segment, err error) {
 	l.cuts.Add(1)
 	defer l.cuts.Add(1)
 	segs := l.segments()
-	i := max(floorSegment(segs, end), 0)
-	if segs[i].base == end && i > 0 {
-		i-- // nothing of this one stays; the one before becomes active again
-	}
+	i := cutIn(segs, end)
 	s := segs[i]
 	pos := s.size.Load()
 	if b, ok, err := s.locate(end, pos); err != nil {
@@ -108,6 +111,15 @@ func (l *Log) cutTo(end int64) (dropped []*segment, err error) {
 		return nil, l.unfinished(end, err)
 	}
 	return dropped, nil
+}
+
+// cutIn is the segment that a truncation to end leaves as the active one.
+func cutIn(segs []*segment, end int64) int {
+	i := max(floorSegment(segs, end), 0)
+	if segs[i].base == end && i > 0 {
+		i-- // nothing of this one stays; the one before becomes active again
+	}
+	return i
 }
 
 // unfinished notes that a truncation stopped half-way for want of space or descriptors, unless the log is offline anyway.
@@ -147,11 +159,12 @@ func (l *Log) payOwedEpochs() error {
 // cutSegment cuts the file, and gives a new active segment for it: readers of the old one are told by cuts.
 func (l *Log) cutSegment(s *segment, pos int64) (*segment, error) {
 	x, err := s.txnIndex()
-	if err == nil {
-		// Before the batches go: above the recovery point the entries are made anew, but those of batches that are gone would stay.
-		if err := x.truncateTo(l.endOf(s, pos)); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
+	}
+	// Before the batches go: above the recovery point the entries are made anew, but those of batches that are gone would stay.
+	if err := x.truncateTo(l.endOf(s, pos)); err != nil {
+		return nil, err
 	}
 	if err := s.file.Truncate(pos); err != nil {
 		return nil, err
@@ -160,9 +173,7 @@ func (l *Log) cutSegment(s *segment, pos int64) (*segment, error) {
 	t := newSegment(l.part, s.base, pos, l.cfg.Load().IndexIntervalBytes)
 	_ = t.file.Close()
 	t.file = s.file
-	if x != nil {
-		t.txns.Store(x)
-	}
+	t.txns.Store(x)
 	// The indexes are made anew from what is left; truncations are rare and this is the one way that cannot be wrong.
 	t.resetIndexes()
 	c := newCursor(t.file, t.path(), 0, pos, t.base)

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,8 +21,8 @@ import (
 //	version int16 = 0 | producer id int64 | first offset int64 | last offset int64 | last stable offset int64
 //
 // A segment without aborted transactions has no file. Unlike the offset and time indexes a lost entry changes what a
-// read_committed consumer sees, so the file is synced when its segment is sealed; above the recovery point it is rebuilt
-// from the segment.
+// read_committed consumer sees, and no checksum tells of it: so the file is synced when its segment is sealed, above the recovery point it
+// is rebuilt from the segment, and below it is held against the markers before records are served (verify_txns.go).
 const (
 	txnIndexSuffix    = ".txnindex"
 	txnIndexVersion   = 0
@@ -55,12 +57,12 @@ type txnIndex struct {
 	// syncing is held over an fsync: of two at a time, one could take the error that the other has to see. failed is the first error.
 	syncing sync.Mutex
 	failed  error
-	// reserved: the file may reach beyond the entries.
-	reserved bool
+	// reserved: the file may reach beyond the entries. told: the log says that entries were missing.
+	reserved, told bool
 }
 
 // openTxnIndex reads the index at path; a missing file is an empty index and costs one failed open. A file whose length
-// or entries are impossible is a CorruptFileError: the caller rebuilds it from the segment (reset, then append).
+// or entries are impossible is a CorruptFileError: the caller has it made anew from the segment (Log.rebuildTxnIndex).
 func openTxnIndex(fsys vfs.FS, path string) (*txnIndex, error) {
 	x := newTxnIndex(fsys, path)
 	f, err := fsys.Open(path)
@@ -150,6 +152,11 @@ func (x *txnIndex) load() []AbortedTxn {
 		return *p
 	}
 	return nil
+}
+
+// at finds the entry of the marker at an offset; without one, where it would be.
+func (x *txnIndex) at(marker int64) (i int, found bool) {
+	return slices.BinarySearchFunc(x.load(), marker, func(t AbortedTxn, marker int64) int { return cmp.Compare(t.LastOffset, marker) })
 }
 
 // count is the number of aborted transactions in the segment.

@@ -120,7 +120,8 @@ type ReadResult struct {
 	Spans []Span
 	// Bytes is the sum of the spans' lengths.
 	Bytes int64
-	// NextOffset is the offset after the last batch returned, the asked offset when there is none.
+	// NextOffset is the offset after the last batch returned, the asked offset when there is none. The asked offset with batches says that
+	// Aborted could not be told: the result must not be used, and Verified says so.
 	NextOffset int64
 	// HighWatermark, LastStable and LogStart are the log's offsets at the time of the read.
 	HighWatermark, LastStable, LogStart int64

@@ -52,11 +52,11 @@ type rotAt struct {
 	err    error
 }
 
-// Verified says whether the batches that Read found from an offset up to another may be sent. If not, they are checked on a worker,
-// and done is called once, then or when another check of this log has ended: the caller has to Read again.
+// Verified says whether the batches that Read found from an offset up to another, its NextOffset, may be sent. If not, they are checked on a
+// worker, and done is called once, then or when another check of this log has ended: the caller has to Read again.
 func (l *Log) Verified(from, to int64, done func()) bool {
 	v := &l.verification
-	if from >= l.off.appendedFrom.Load() {
+	if from < to && from >= l.off.appendedFrom.Load() {
 		return true
 	}
 	bound := l.off.appendedFrom.Load()
@@ -76,7 +76,7 @@ func (v *verification) await(r offsetRange, bound int64, done func()) (start int
 	start = r.from
 	for _, t := range v.mu.trusted {
 		if t.from <= r.from && r.from < t.to {
-			start, ok = t.to, r.to <= t.to
+			start, ok = t.to, r.from < r.to && r.to <= t.to
 		}
 	}
 	if !ok {
@@ -87,6 +87,13 @@ func (v *verification) await(r offsetRange, bound int64, done func()) (start int
 	}
 	v.mu.running = true
 	return start, ok
+}
+
+// trusts says whether a range was found good.
+func (v *verification) trusts(r offsetRange) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.ContainsFunc(v.mu.trusted, func(t offsetRange) bool { return t.from <= r.from && r.to <= t.to })
 }
 
 // verifyFrom checks what follows an offset and tells those who wait.
@@ -146,7 +153,7 @@ func (f *rotFault) Error() string { return f.err.Error() }
 // check reads the batches from an offset on, up to a bound or verifyBytes, and returns where it ended. A rotFault names the first batch
 // that may not be served; any other error says nothing about what follows the offset.
 func (l *Log) check(from, bound int64) (to int64, err error) {
-	txns, begin := txnCheck{log: l}, rotFault{offset: from}
+	txns, begin := txnCheck{log: l, from: from}, rotFault{offset: from}
 	to = from
 	for bytes, more := int64(0), true; more && to < bound && bytes < verifyBytes; {
 		res, err := l.Read(to, ReadOptions{MaxBytes: verifyBytes - bytes, MinOneBatch: true, Isolation: ReadAll})
@@ -178,6 +185,10 @@ func (l *Log) check(from, bound int64) (to int64, err error) {
 		}
 	}
 	if err := txns.finish(to); err != nil {
+		return from, begin.unless(err)
+	}
+	// Reads of what is trusted find all indexes that they need open, and good.
+	if _, err := l.abortedIn(from, to); err != nil {
 		return from, begin.unless(err)
 	}
 	return to, nil

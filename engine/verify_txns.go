@@ -1,16 +1,18 @@
 package engine
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
-	"sort"
 
 	"github.com/weirmq/weir/record"
 )
 
 // No checksum covers an index of aborted transactions, and a reader of committed records relies on it: of an entry that has rotted, or is
 // gone, the aborted records would be served as committed. So while old records are checked, the index is held against them: every abort
-// marker that ends records which were checked must have its entry. A transaction that is still open where a check ends is followed to its
-// marker by the headers, because its records are served before that marker is.
+// marker that ends records which were checked must have its entry, and no entry may end the search for a transaction that is open at its
+// marker. A transaction that is still open where a check ends is followed to its marker by the headers, because its records are served
+// before that marker is. An index that does not pass is made anew from the segment (txnrebuild.go).
 
 // walkedMax bounds the remembered walks; there is one for each producer with a transaction beyond the end of a check.
 const walkedMax = 1000
@@ -21,7 +23,9 @@ type walk struct{ from, marker int64 }
 // txnCheck holds the index against the batches that one job checks, in their order.
 type txnCheck struct {
 	log  *Log
+	from int64           // where the check began
 	open map[int64]int64 // by producer: the first offset that was checked of the transaction that is open
+	anew map[int64]bool  // producers of which a marker was checked: what is open began behind it
 }
 
 // note takes the next batch, whole, which is in segment s. The error is a CorruptFileError of the index.
@@ -45,28 +49,119 @@ func (c *txnCheck) note(s *segment, b record.Batch) error {
 	return c.ended(s, p)
 }
 
-// ended takes the marker of a producer's transaction.
+// ended takes the marker of a producer's transaction. An index that lacks the entry, or has another in its place, is made anew.
 func (c *txnCheck) ended(s *segment, p producerBatch) error {
 	first, ok := c.open[p.ProducerID]
 	delete(c.open, p.ProducerID)
-	if !ok || p.Commit {
-		return nil // what was before is checked by who reads it
+	whole := c.anew[p.ProducerID]
+	if c.anew == nil {
+		c.anew = map[int64]bool{}
 	}
-	x, err := s.txnIndex()
+	c.anew[p.ProducerID] = true
+	if !ok || p.Commit {
+		return c.hides(s, p.LastOffset) // what was before is checked by who reads it
+	}
+	return c.mended(s, func(x *txnIndex) error {
+		entries := x.load()
+		i, found := x.at(p.LastOffset)
+		want := fmt.Sprintf("producer %d, offsets at most %d to %d", p.ProducerID, first, p.LastOffset)
+		switch {
+		case i == len(entries):
+			return corruptFile(x.path, int64(i)*txnIndexEntrySize, "aborted transaction", "none", want)
+		case !found || entries[i].ProducerID != p.ProducerID || entries[i].FirstOffset > first:
+			return corruptFile(x.path, int64(i)*txnIndexEntrySize, "aborted transaction",
+				fmt.Sprintf("producer %d, offsets %d to %d", entries[i].ProducerID, entries[i].FirstOffset, entries[i].LastOffset), want)
+		}
+		if began, err := c.began(entries[i], first, whole); err != nil || !began {
+			return cmp.Or(err, corruptFile(x.path, int64(i)*txnIndexEntrySize+10, "first offset", entries[i].FirstOffset,
+				fmt.Sprintf("that of the first batch of producer %d after its last marker", p.ProducerID)))
+		}
+		return c.stable(x, i)
+	})
+}
+
+// began says whether a transaction, of which a batch at offset first was checked, or with whole all batches, began where its entry says: one that
+// says less would hide committed records of the same producer. What lies before the check is told by the headers; where they are damaged, the
+// entry is taken as it is.
+func (c *txnCheck) began(t AbortedTxn, first int64, whole bool) (bool, error) {
+	segs := c.log.segments()
+	if t.FirstOffset == first || whole || len(segs) == 0 {
+		return t.FirstOffset == first, nil
+	}
+	began, over := t.FirstOffset < segs[0].base, false // then the log start has cut its begin off
+	for i := max(floorSegment(segs, t.FirstOffset), 0); i < len(segs) && segs[i].base < c.from && !over; i++ {
+		var err error
+		if began, over, err = c.beganIn(segs[i], t, began); err != nil {
+			return errors.Is(err, ErrCorrupt), notCorrupt(err)
+		}
+	}
+	return began && !over, nil
+}
+
+// beganIn is began in one segment. over says that the producer has a batch in it which cannot be, before the transaction or as its end.
+func (c *txnCheck) beganIn(s *segment, t AbortedTxn, before bool) (began, over bool, err error) {
+	cur, err := s.seek(t.FirstOffset, s.size.Load())
+	if err != nil {
+		return before, false, err
+	}
+	defer cur.release()
+	for began = before; !over && cur.advance() && cur.cur.BaseOffset() < c.from; {
+		b := cur.cur
+		if b.ProducerID() == t.ProducerID && b.IsTransactional() && b.LastOffset() >= t.FirstOffset {
+			began = began || b.BaseOffset() == t.FirstOffset
+			over = !began || b.IsControl()
+		}
+	}
+	return began, over, cur.err
+}
+
+// notCorrupt is nil for damage, and else the error.
+func notCorrupt(err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return nil
+	}
+	return err
+}
+
+// hides checks the entry of the marker at an offset, if there is one, of a transaction whose records are not looked at: while others are
+// open behind it, it must not end a search for them.
+func (c *txnCheck) hides(s *segment, marker int64) error {
+	if len(c.open) == 0 {
+		return nil
+	}
+	return c.mended(s, func(x *txnIndex) error {
+		if i, found := x.at(marker); found {
+			return c.stable(x, i)
+		}
+		return nil
+	})
+}
+
+// stable holds the last stable offset of entry i against the transactions that are open at its marker.
+func (c *txnCheck) stable(x *txnIndex, i int) error {
+	t := x.load()[i]
+	for _, first := range c.open {
+		if t.LastStableOffset > first {
+			return corruptFile(x.path, int64(i+1)*txnIndexEntrySize-8, "last stable offset", t.LastStableOffset,
+				fmt.Sprintf("at most %d, where a transaction is open", first))
+		}
+	}
+	return nil
+}
+
+// mended holds a segment's index against what good demands. One that does not pass is made anew, and has to pass then.
+func (c *txnCheck) mended(s *segment, good func(x *txnIndex) error) error {
+	x, err := c.log.txnIndexOf(s)
 	if err != nil {
 		return err
 	}
-	entries := x.load()
-	i := sort.Search(len(entries), func(i int) bool { return entries[i].LastOffset >= p.LastOffset })
-	want := fmt.Sprintf("producer %d, offsets at most %d to %d", p.ProducerID, first, p.LastOffset)
-	if i == len(entries) {
-		return corruptFile(x.path, int64(i)*txnIndexEntrySize, "aborted transaction", "none", want)
+	if err = good(x); err == nil {
+		return nil
 	}
-	if t := entries[i]; t.ProducerID != p.ProducerID || t.FirstOffset > first || t.LastOffset != p.LastOffset {
-		return corruptFile(x.path, int64(i)*txnIndexEntrySize, "aborted transaction",
-			fmt.Sprintf("producer %d, offsets %d to %d", t.ProducerID, t.FirstOffset, t.LastOffset), want)
+	if x, err = c.log.rebuildTxnIndex(s, x, err); err != nil {
+		return err
 	}
-	return nil
+	return good(x)
 }
 
 // finish follows what is open at offset to, the end of the check, to its markers.
@@ -96,8 +191,14 @@ func (c *txnCheck) follow(s *segment, to int64) error {
 	}
 	defer cur.release()
 	for len(c.open) > 0 && cur.advance() {
+		if !cur.cur.IsControl() || cur.cur.BaseOffset() < to {
+			continue
+		}
 		first, ok := c.open[cur.cur.ProducerID()]
-		if !ok || !cur.cur.IsControl() || cur.cur.BaseOffset() < to {
+		if !ok {
+			if err := c.hides(s, cur.cur.LastOffset()); err != nil {
+				return err
+			}
 			continue
 		}
 		b, err := readBatch(s, cur.cur)

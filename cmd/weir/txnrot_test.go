@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,8 +112,8 @@ func (d *rotDir) readCommitted(address string, partition int32) (served int, err
 	return served, nil
 }
 
-// TestRotOfTransactionIndexes: aborted records are never served as committed, whatever becomes of the list of them: it is made anew, or the
-// partition goes offline with file and position. It is never taken for one without aborted transactions.
+// TestRotOfTransactionIndexes: aborted records are never served as committed, whatever becomes of the list of them: it is made anew from the
+// log, with a warning, and all that was committed is served.
 func TestRotOfTransactionIndexes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a broker for each case")
@@ -126,27 +127,59 @@ func TestRotOfTransactionIndexes(t *testing.T) {
 						t.Fatal(err)
 					}
 					path := strings.TrimSuffix(d.segments()[segment], ".log") + ".txnindex"
+					whole, err := os.ReadFile(path)
+					if err != nil {
+						t.Fatal(err)
+					}
 					d.change(path, c.damage)
-					d.committedOnly(path)
+					d.committedOnly(path, whole)
 				})
 			}
 		}
 	}
 }
 
-// committedOnly starts the broker on a damaged index of partition 0.
-func (d *rotDir) committedOnly(path string) {
+// committedOnly starts the broker on a damaged index of partition 0, which has to have the bytes whole again.
+func (d *rotDir) committedOnly(path string, whole []byte) {
 	d.t.Helper()
 	s := serve(d.t, d.path)
 	defer s.stop()
-	switch served, err := d.readCommitted(s.address, 0); {
-	case errors.Is(err, kerr.KafkaStorageError):
-		d.told(s, "partition offline", "rot-0", path, "corrupt at byte ")
-	case err != nil:
-		d.t.Errorf("%d records, then %v; want all or KAFKA_STORAGE_ERROR", served, err)
+	for partition := range int32(2) {
+		if served, err := d.readCommitted(s.address, partition); err != nil {
+			d.t.Errorf("partition %d: %d records, then %v; want all", partition, served, err)
+		}
 	}
-	if served, err := d.readCommitted(s.address, 1); err != nil {
-		d.t.Errorf("the other partition: %d records, then %v", served, err)
+	d.told(s, "WARN", "index of aborted transactions made anew", "rot-0", path, "reason=")
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) {
+		d.t.Errorf("the file has\n%x, %v\nwant\n%x", got, err, whole)
+	}
+}
+
+// TestRotOfATransactionIndexAndItsLog: a log that is damaged itself takes the partition offline, with the position in the log.
+func TestRotOfATransactionIndexAndItsLog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a broker for each case")
+	}
+	for how, clean := range map[string]bool{"after a stop": true, "after a kill": false} {
+		d := &rotDir{t: t, path: filepath.Join(t.TempDir(), "data")}
+		if err := os.CopyFS(d.path, os.DirFS(txnTemplate(t, clean))); err != nil {
+			t.Fatal(err)
+		}
+		path := d.segments()[0]
+		if err := os.Remove(strings.TrimSuffix(path, ".log") + ".txnindex"); err != nil {
+			t.Fatal(err)
+		}
+		bad := d.batches(path)[2]
+		d.flip(path, bad.payload())
+		s := serve(t, d.path)
+		if served, err := d.readCommitted(s.address, 0); !errors.Is(err, kerr.KafkaStorageError) || served >= txnCount/2 {
+			t.Errorf("%s: %d records, then %v; want KAFKA_STORAGE_ERROR", how, served, err)
+		}
+		d.told(s, "partition offline", "rot-0", fmt.Sprintf("%s: corrupt at byte %d:", path, bad.crcPos()))
+		if served, err := d.readCommitted(s.address, 1); err != nil {
+			t.Errorf("%s: the other partition: %d records, then %v", how, served, err)
+		}
+		s.stop()
 	}
 }
 
