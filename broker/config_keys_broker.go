@@ -55,7 +55,7 @@ func storageKeys() []Key {
 	return []Key{
 		{Name: "log.dirs", Type: TypeList, Default: "weir-data", Doc: "Directories that hold the logs, separated by commas."},
 		{Name: "log.open.files.max", Type: TypeInt, Default: "0", Min: 0, Max: anyNumber,
-			Doc: "Log files held open at a time; 0 is half of the process's limit, at most 8000."},
+			Doc: "Log files held open at a time; 0 is half of the process's limit, at most 50000."},
 		{Name: "num.recovery.threads.per.data.dir", Type: TypeInt, Default: "2", Min: 1, Max: 1024,
 			Doc: "Partitions of one directory recovered at a time after an unclean stop."},
 		{Name: "log.retention.check.interval.ms", Type: TypeLong, Default: "300000", Min: 1, Max: anyNumber,
