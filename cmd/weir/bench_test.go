@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/bench"
 	"github.com/weirmq/weir/scripts/peers"
@@ -73,6 +77,49 @@ func TestBenchMeasuresAnEmbeddedBroker(t *testing.T) {
 	file := filepath.Join(dir, "results.json")
 	if out := must(t, "", "bench", "compare", file, file); !strings.Contains(out, "too few repeats") && !strings.Contains(out, "no valid runs") {
 		t.Errorf("comparing one run with itself:\n%s", out)
+	}
+}
+
+// The topics of an embedded broker lose their files a second after they are deleted, as those of the peers do: with the default a run's files would
+// stay in memory for a minute, and be written back during the next runs. The user's own setting goes before that.
+func TestTheEmbeddedBrokerRemovesDeletedTopicsSoon(t *testing.T) {
+	t.Setenv("BE_WEIR", "1")
+	for want, set := range map[string][]string{"1000": nil, "7000": {"log.segment.delete.delay.ms=7000"}} {
+		t.Run(want, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), faultDeadline)
+			defer cancel()
+			broker := (&benchFlags{dataDir: t.TempDir(), set: set}).embedded("")
+			if err := broker.Start(ctx); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := broker.Stop(); err != nil {
+					t.Error(err)
+				}
+			}()
+			client, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			admin := kadm.NewClient(client)
+			if _, err := admin.CreateTopic(ctx, 1, 1, nil, "bench"); err != nil {
+				t.Fatal(err)
+			}
+			configs, err := admin.DescribeTopicConfigs(ctx, "bench")
+			if err != nil || len(configs) != 1 || configs[0].Err != nil {
+				t.Fatalf("%+v, %v", configs, err)
+			}
+			got := ""
+			for _, config := range configs[0].Configs {
+				if config.Key == "file.delete.delay.ms" {
+					got = config.MaybeValue()
+				}
+			}
+			if got != want {
+				t.Errorf("with %v: file.delete.delay.ms of a topic is %q, want %s", set, got, want)
+			}
+		})
 	}
 }
 
