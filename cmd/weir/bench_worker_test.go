@@ -8,16 +8,24 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/bench"
+	"github.com/weirmq/weir/internal/testkit"
 )
 
-// namespace makes a network namespace joined to this one by a veth pair: 10.231.N.1 here, 10.231.N.2 there. The test is skipped where that
-// is not allowed.
+// pairAddresses are the two ends of pair n. They are this process's own, so that two runs of the tests do not meet.
+func pairAddresses(n int) (here, there string) {
+	net := fmt.Sprintf("10.231.%d.", os.Getpid()%256)
+	return fmt.Sprint(net, 4*n+1), fmt.Sprint(net, 4*n+2)
+}
+
+// namespace makes a network namespace joined to this one by a veth pair. The test is skipped where that is not allowed.
 func namespace(t *testing.T, n int) (name string) {
 	t.Helper()
 	name = fmt.Sprintf("weir%d-%d", os.Getpid(), n)
 	here, there := fmt.Sprintf("wa%d-%d", os.Getpid()%100_000, n), fmt.Sprintf("wb%d-%d", os.Getpid()%100_000, n)
+	addrHere, addrThere := pairAddresses(n)
 	t.Cleanup(func() {
 		_ = exec.Command("ip", "link", "del", here).Run()
 		_ = exec.Command("ip", "netns", "del", name).Run()
@@ -26,12 +34,12 @@ func namespace(t *testing.T, n int) (name string) {
 		"netns add " + name,
 		"link add " + here + " type veth peer name " + there,
 		"link set " + there + " netns " + name,
-		fmt.Sprintf("addr add 10.231.%d.1/24 dev %s", n, here),
+		"addr add " + addrHere + "/30 dev " + here,
 		"link set " + here + " up",
-		fmt.Sprintf("-n %s addr add 10.231.%d.2/24 dev %s", name, n, there),
+		"-n " + name + " addr add " + addrThere + "/30 dev " + there,
 		"-n " + name + " link set " + there + " up",
 		"-n " + name + " link set lo up",
-		fmt.Sprintf("-n %s route add default via 10.231.%d.1", name, n),
+		"-n " + name + " route add default via " + addrHere,
 	} {
 		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
 			t.Skipf("no network namespaces here: ip %s: %v %s", line, err, out)
@@ -43,7 +51,8 @@ func namespace(t *testing.T, n int) (name string) {
 // startWorker runs `weir bench worker` inside a namespace and returns its address.
 func startWorker(t *testing.T, name string, n int) string {
 	t.Helper()
-	self := weir(t, "bench", "worker", "--listen", fmt.Sprintf("10.231.%d.2:0", n))
+	_, address := pairAddresses(n)
+	self := weir(t, "bench", "worker", "--listen", address+":0")
 	cmd := exec.Command("ip", append([]string{"netns", "exec", name}, self.Args...)...)
 	cmd.Env, cmd.Dir = self.Env, self.Dir
 	out, err := cmd.StdoutPipe()
@@ -57,8 +66,12 @@ func startWorker(t *testing.T, name string, n int) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	silent := time.AfterFunc(testkit.Deadline, func() { _ = cmd.Process.Kill() }) // ends the wait
 	line, err := bufio.NewReader(out).ReadString('\n')
 	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "ready address=")
+	if !silent.Stop() {
+		t.Fatalf("the worker did not tell its address within %s", testkit.Deadline)
+	}
 	if err != nil || !ok {
 		t.Fatalf("the worker said %q: %v", line, err)
 	}
@@ -71,7 +84,8 @@ func TestWorkersInNamespacesShareTheLoad(t *testing.T) {
 		t.Skip("network namespaces need root")
 	}
 	first, second := namespace(t, 1), namespace(t, 2)
-	broker := serve(t, t.TempDir(), "--listen", "10.231.1.1:0")
+	address, _ := pairAddresses(1)
+	broker := serve(t, t.TempDir(), "--listen", address+":0")
 	stdout, stderr, status := run(t, "", "bench", "--quick", "--warmup", "300ms", "--duration", "1s", "--acks", "all", "--fsync", "never",
 		"--connections", "4", "--consumers", "2", "--schedule", "uniform", "--rate", "800", "--batch-records", "2", "--json",
 		"--target", "remote="+broker.address, "--worker", startWorker(t, first, 1), "--worker", startWorker(t, second, 2))

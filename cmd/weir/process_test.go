@@ -36,13 +36,24 @@ func weir(t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs weir to its end and returns its output and exit status.
+// runLimit is how long one command may take: several times what the longest of the tests needs.
+const runLimit = 3 * time.Minute
+
+// run runs weir to its end, which has to come within runLimit, and returns its output and exit status.
 func run(t testing.TB, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	cmd := weir(t, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	err := cmd.Run()
+	cmd.WaitDelay = 10 * time.Second // a child that it left has the pipes too
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.AfterFunc(runLimit, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	if !limit.Stop() {
+		t.Fatalf("weir %s: not done within %s\n%s%s", strings.Join(args, " "), runLimit, &out, &errs)
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
