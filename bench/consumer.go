@@ -24,7 +24,8 @@ type consumer struct {
 	rec   *recorder
 	cnt   *counters
 
-	byID    map[int32]int // partition -> index in parts
+	byID    map[int32]int     // partition -> index in parts
+	moved   []*fetchPartition // those marked dirty, in the order they became so: with thousands of partitions a request names few
 	session int32
 	epoch   int32
 	frame   []byte
@@ -48,7 +49,6 @@ func (c *consumer) run(ctx context.Context) error {
 	c.byID = make(map[int32]int, len(c.parts))
 	for i := range c.parts {
 		c.byID[c.parts[i].id] = i
-		c.parts[i].dirty = true
 	}
 	for ctx.Err() == nil {
 		if c.drained() {
@@ -123,11 +123,9 @@ func (c *consumer) request() []byte {
 	b = append(b, 0) // read uncommitted
 	b = binary.BigEndian.AppendUint32(b, uint32(c.session))
 	b = binary.BigEndian.AppendUint32(b, uint32(c.epoch))
-	count := 0
-	for i := range c.parts {
-		if c.parts[i].dirty || c.session == 0 {
-			count++
-		}
+	count := len(c.moved)
+	if c.session == 0 {
+		count = len(c.parts)
 	}
 	if count == 0 {
 		b = binary.BigEndian.AppendUint32(b, 0)
@@ -135,10 +133,10 @@ func (c *consumer) request() []byte {
 		b = binary.BigEndian.AppendUint32(b, 1)
 		b = appendKafkaString(b, c.r.topic)
 		b = binary.BigEndian.AppendUint32(b, uint32(count))
-		for i := range c.parts {
+		for i := range count {
 			p := &c.parts[(i+c.rotate)%len(c.parts)]
-			if !p.dirty && c.session != 0 {
-				continue
+			if c.session != 0 {
+				p = c.moved[i]
 			}
 			p.dirty = false
 			b = binary.BigEndian.AppendUint32(b, uint32(p.id))
@@ -149,6 +147,7 @@ func (c *consumer) request() []byte {
 		}
 		c.rotate++
 	}
+	c.moved = c.moved[:0]           // a request without a session names them too
 	b = append(b, 0, 0, 0, 0, 0, 0) // nothing forgotten, no rack
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
 	c.frame = b
@@ -158,8 +157,13 @@ func (c *consumer) request() []byte {
 // newSession forgets the session: the next request lists every partition.
 func (c *consumer) newSession() {
 	c.session, c.epoch = 0, 0
-	for i := range c.parts {
-		c.parts[i].dirty = true
+}
+
+// mark has the next request tell the partition's offset.
+func (c *consumer) mark(p *fetchPartition) {
+	if !p.dirty {
+		p.dirty = true
+		c.moved = append(c.moved, p)
 	}
 }
 
@@ -234,7 +238,7 @@ func (c *consumer) responsePartition() error {
 		return fmt.Errorf("fetch response for partition %d, which was not asked for", id)
 	}
 	if code != 0 {
-		c.parts[i].dirty = true
+		c.mark(&c.parts[i])
 		return kafkaError(code, fmt.Sprintf("fetch of %s-%d at offset %d", c.r.topic, id, c.parts[i].offset))
 	}
 	if left > 0 {
@@ -290,7 +294,8 @@ func (c *consumer) batch(p *fetchPartition, left int64) (int64, error) {
 	if ok {
 		c.led.see(p.id, base, &s)
 	}
-	p.offset, p.dirty = base+int64(delta)+1, true
+	p.offset = base + int64(delta) + 1
+	c.mark(p)
 	c.count(&s, ok)
 	return size, nil
 }
