@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/weirmq/weir/ioqueue"
 	"github.com/weirmq/weir/record"
 )
 
@@ -208,6 +209,7 @@ func (l *Log) scanSegment(o *opened, s *segment, point int64) (end, at int64, er
 		return 0, 0, err
 	}
 	sc := newScanner(s.file, s.path(), pos, s.size.Load(), next)
+	defer sc.release()
 	var misplaced error
 	for misplaced == nil && sc.advance() {
 		if misplaced = o.checkPlace(sc, next, point); misplaced == nil {
@@ -471,6 +473,11 @@ func (l *Log) settleRecovered(o *opened) error {
 		}
 		return nil
 	}
+	if active != nil && !o.dirty && l.cfg.Load().Fsync == ioqueue.PolicyNever {
+		if done, err := l.dir.syncLeft(active.path()); done || err != nil {
+			return err
+		}
+	}
 	for i, s := range o.segs[:max(len(o.segs)-1, 0)] {
 		if o.segs[i+1].base <= l.start.recoveryPoint {
 			continue
@@ -484,6 +491,22 @@ func (l *Log) settleRecovered(o *opened) error {
 		return nil
 	}
 	return l.stream.SyncNow()
+}
+
+// syncLeft makes durable what a killed process left of a log under fsync.policy=never, with one sync of the file system for all logs, once there are as
+// many as on a clean stop; path is a file of the log. done is false when the log has to be fsynced by itself: the first few logs, and where the file
+// system cannot be believed. Other policies go file by file in any case: a write-back that failed before d.whole was opened may have been told to
+// somebody else who synced the file system, but that of one file is told to us.
+func (d *logDir) syncLeft(path string) (done bool, err error) {
+	least := d.store.o.SyncTogetherMin
+	if d.whole == nil || least < 0 || d.left.logs.Add(1) <= int64(least) {
+		return false, nil
+	}
+	if held, err := d.whole.Holds(path); err != nil || !held {
+		return false, nil // fsync tells what is wrong
+	}
+	d.left.once.Do(func() { d.left.err = syncError(d.whole.SyncAll()) })
+	return true, d.left.err
 }
 
 // locateScanned is locate for a segment under recovery: it never rebuilds the indexes, and a fault is no batch.

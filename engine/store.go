@@ -40,7 +40,8 @@ type StoreOptions struct {
 	// SyncParallel is how many fsyncs run at once, per directory. Default: ioqueue's.
 	SyncParallel int
 	// SyncTogetherMin is from how many logs with something to make durable on a clean stop syncs the file system of a directory
-	// whole instead of their files one by one, where the system can be believed in that; negative is never. Default: 64.
+	// whole instead of their files one by one, where the system can be believed in that; negative is never. After a kill the same holds for
+	// logs under fsync.policy=never. Default: 64.
 	SyncTogetherMin int
 	// CutDownBytes is how much of a deleted segment goes at once, so that the disk is not held up by many blocks that are given back
 	// together; negative is all. Default: 1 MiB.
