@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 )
@@ -14,30 +15,64 @@ type decoder struct {
 	pos        int
 	partitions int // how many more may be read
 	err        error
+
+	// b is a window of a file that begins at byte base of it and moves on; src is nil when b is all there is. size is the file's, in bytes.
+	src        io.ReaderAt
+	base, size int64
 }
 
 func newDecoder(b []byte) *decoder { return &decoder{b: b, partitions: partitionsMax} }
 
+// windowBytes is the least that a decoder of a file reads at once; more only for one string, which has its own limit.
+const windowBytes = 64 << 10
+
+// newFileDecoder reads from byte pos of a file of size bytes on, and holds no more of it than it needs.
+func newFileDecoder(src io.ReaderAt, pos, size int64) *decoder {
+	return &decoder{partitions: partitionsMax, src: src, base: pos, size: size}
+}
+
+// fill makes the next n bytes part of b, as far as there are any. An error of the disk sticks, as it is.
+func (d *decoder) fill(n int) {
+	if d.src == nil || d.err != nil || len(d.b)-d.pos >= n {
+		return
+	}
+	rest := append(make([]byte, 0, max(n, windowBytes)), d.b[d.pos:]...)
+	d.base, d.pos = d.base+int64(d.pos), 0
+	want := int(min(int64(cap(rest)), d.size-d.base))
+	d.b = rest[:max(want, len(rest))]
+	if got, err := d.src.ReadAt(d.b[len(rest):], d.base+int64(len(rest))); got < len(d.b)-len(rest) {
+		d.err = fmt.Errorf("read %d bytes at byte %d: got %d: %w", len(d.b)-len(rest), d.base+int64(len(rest)), got, err)
+	}
+}
+
+// at is the position of the next byte in the file or payload.
+func (d *decoder) at() int64 { return d.base + int64(d.pos) }
+
 // failf records an error at the present position, unless there is one already, and returns the one that stands.
 func (d *decoder) failf(format string, args ...any) error {
 	if d.err == nil {
-		d.err = &CorruptError{Pos: int64(d.pos), Reason: fmt.Sprintf(format, args...)}
+		d.err = &CorruptError{Pos: d.at(), Reason: fmt.Sprintf(format, args...)}
 	}
 	return d.err
 }
 
 // finish returns the error, or one about bytes that are left.
 func (d *decoder) finish() error {
-	if d.err == nil && d.pos != len(d.b) {
-		d.failf("%d bytes too many", len(d.b)-d.pos)
+	if d.err == nil && d.left() != 0 {
+		d.failf("%d bytes too many", d.left())
 	}
 	return d.err
 }
 
-func (d *decoder) left() int { return len(d.b) - d.pos }
+func (d *decoder) left() int {
+	if d.src != nil {
+		return int(d.size - d.at())
+	}
+	return len(d.b) - d.pos
+}
 
 func (d *decoder) byte(what string) byte {
-	if d.err != nil {
+	if d.fill(1); d.err != nil {
 		return 0
 	}
 	if d.left() < 1 {
@@ -49,7 +84,7 @@ func (d *decoder) byte(what string) byte {
 }
 
 func (d *decoder) uvarint(what string) uint64 {
-	if d.err != nil {
+	if d.fill(binary.MaxVarintLen64); d.err != nil {
 		return 0
 	}
 	v, n := binary.Uvarint(d.b[d.pos:])
@@ -77,12 +112,12 @@ func (d *decoder) count(what string, most, size int) int {
 
 func (d *decoder) int32(what string) int32 { return int32(d.count(what, math.MaxInt32, 0)) }
 
-// bytes returns the next n bytes, a slice of the input.
+// bytes returns the next n bytes, a slice of the input; of a file, until the next call of any method.
 func (d *decoder) bytes(what string, n int) []byte {
 	if d.err == nil && n > d.left() {
 		d.failf("%s: %d bytes, but only %d are left", what, n, d.left())
 	}
-	if d.err != nil {
+	if d.fill(n); d.err != nil {
 		return nil
 	}
 	d.pos += n

@@ -50,7 +50,7 @@
 //
 // The file quorum-state beside it holds Raft's hard state as text lines with a CRC32C (see hardstate.go).
 //
-// recover.go decides what a start does with each combination of these three; what it cannot read or what does not fit
+// inspect.go reads all three for weir dump. recover.go decides what a start does with each combination of them; what it cannot read or what does not fit
 // together it refuses.
 //
 // # Goroutines

@@ -91,12 +91,8 @@ func (d *decoder) image() *Image {
 
 func (d *decoder) imageBrokers(i *Image) {
 	last := ""
-	for n := range d.count("brokers", math.MaxInt32, 3) {
-		name := d.string("broker", nameBytesMax)
-		if n > 0 && name <= last {
-			d.failf("broker %q after %q: names must ascend", name, last)
-		}
-		configs := Configs{Version: d.uvarint("config version"), Values: d.configs()}
+	for n := range d.brokerCount() {
+		name, configs := d.broker(n == 0, last)
 		if d.err != nil {
 			return
 		}
@@ -104,12 +100,36 @@ func (d *decoder) imageBrokers(i *Image) {
 	}
 }
 
+func (d *decoder) brokerCount() int  { return d.count("brokers", math.MaxInt32, 3) }
+func (d *decoder) topicCount() int   { return d.count("topics", math.MaxInt32, 20) }
+func (d *decoder) removedCount() int { return d.count("removed topics", math.MaxInt32, 18) }
+func (d *decoder) runCount() int     { return d.count("partition runs", partitionsMax, 5) }
+
+// broker reads one broker's configuration; last is the name before, unless it is the first.
+func (d *decoder) broker(first bool, last string) (name string, configs Configs) {
+	name = d.string("broker", nameBytesMax)
+	if !first && name <= last {
+		d.failf("broker %q after %q: names must ascend", name, last)
+	}
+	return name, Configs{Version: d.uvarint("config version"), Values: d.configs()}
+}
+
+// topicHead reads a topic up to its partitions.
+func (d *decoder) topicHead() *Topic {
+	t := &Topic{Name: d.string("topic", nameBytesMax), ID: d.id()}
+	t.Configs.Version = d.uvarint("config version")
+	t.Configs.Values = d.configs()
+	return t
+}
+
+func (d *decoder) removed() RemovedTopic {
+	return RemovedTopic{Name: d.string("removed topic", nameBytesMax), ID: d.id(), PartitionCount: d.int32("partitions")}
+}
+
 func (d *decoder) imageTopics(i *Image) {
 	last := ""
-	for range d.count("topics", math.MaxInt32, 20) {
-		t := &Topic{Name: d.string("topic", nameBytesMax), ID: d.id()}
-		t.Configs.Version = d.uvarint("config version")
-		t.Configs.Values = d.configs()
+	for range d.topicCount() {
+		t := d.topicHead()
 		t.Partitions = d.imagePartitions()
 		if d.err != nil {
 			return
@@ -143,21 +163,11 @@ func (d *decoder) imageTopics(i *Image) {
 // imagePartitions reads runs of equal partitions; the partitions of a run share their slices.
 func (d *decoder) imagePartitions() []Partition {
 	var partitions []Partition
-	for range d.count("partition runs", partitionsMax, 5) {
-		length := d.count("partitions of a run", d.partitions, 0)
-		p := Partition{Leader: d.int32("leader") - 1, LeaderEpoch: d.int32("leader epoch")}
-		p.Replicas = d.nodes("replicas")
-		p.ISR = d.nodes("in-sync replicas")
-		if d.err == nil && (length == 0 || len(p.Replicas) == 0) {
-			d.failf("a run of %d partitions with %d replicas", length, len(p.Replicas))
-		}
+	for range d.runCount() {
+		length, p := d.run()
 		if d.err != nil {
 			return nil
 		}
-		if slices.Equal(p.ISR, p.Replicas) {
-			p.ISR = p.Replicas
-		}
-		d.partitions -= length
 		partitions = slices.Grow(partitions, length)
 		for range length {
 			partitions = append(partitions, p)
@@ -166,9 +176,25 @@ func (d *decoder) imagePartitions() []Partition {
 	return partitions
 }
 
+// run reads a run of equal partitions.
+func (d *decoder) run() (length int, p Partition) {
+	length = d.count("partitions of a run", d.partitions, 0)
+	p = Partition{Leader: d.int32("leader") - 1, LeaderEpoch: d.int32("leader epoch")}
+	p.Replicas = d.nodes("replicas")
+	p.ISR = d.nodes("in-sync replicas")
+	if d.err == nil && (length == 0 || len(p.Replicas) == 0) {
+		d.failf("a run of %d partitions with %d replicas", length, len(p.Replicas))
+	}
+	if slices.Equal(p.ISR, p.Replicas) {
+		p.ISR = p.Replicas
+	}
+	d.partitions -= length
+	return length, p
+}
+
 func (d *decoder) imageRemoved(i *Image) {
-	for range d.count("removed topics", math.MaxInt32, 18) {
-		r := RemovedTopic{Name: d.string("removed topic", nameBytesMax), ID: d.id(), PartitionCount: d.int32("partitions")}
+	for range d.removedCount() {
+		r := d.removed()
 		if d.err != nil {
 			return
 		}

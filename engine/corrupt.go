@@ -12,13 +12,16 @@ type CorruptFileError struct {
 	Pos int64 `json:"position"`
 	// What names the field or check that failed, for example "crc".
 	What string `json:"what"`
-	// Got and Want are the found and the expected value, printable.
+	// Got and Want are the found and the expected value, printable; both empty when What says it all.
 	Got  string `json:"got"`
 	Want string `json:"want"`
 }
 
 // Error gives path, position, field and both values on one line.
 func (e *CorruptFileError) Error() string {
+	if e.Got == "" && e.Want == "" {
+		return fmt.Sprintf("%s: corrupt at byte %d: %s", e.Path, e.Pos, e.What)
+	}
 	return fmt.Sprintf("%s: corrupt at byte %d: %s: got %s, want %s", e.Path, e.Pos, e.What, e.Got, e.Want)
 }
 

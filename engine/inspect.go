@@ -92,9 +92,14 @@ type InspectOptions struct {
 	Records bool
 	// RecordBytesMax limits one batch when opened. Default: 0, which means 20 times its size, at least 64 MiB.
 	RecordBytesMax int
+	// RecordsOf says of which logs Records holds whatever it is. Default: of none.
+	RecordsOf func(path string) bool
+	// Others inspects a file whose name is none of this package's; known is false where it is not the caller's either. Default: nothing.
+	Others func(path string) (r FileReport, known bool, err error)
 	// StartOffset skips log batches that end before it (they are still verified). Default: 0.
 	StartOffset int64
-	// Visit is called for each item in file order; an error ends the inspection and is returned. Default: nothing.
+	// Visit is called for each item in file order; an error ends the inspection and is returned, but a CorruptFileError, which is the
+	// file's fault. Default: nothing.
 	Visit func(path string, item InspectItem) error
 }
 
@@ -150,8 +155,11 @@ func inspectDir(fsys vfs.FS, dir string, o InspectOptions, depth int) (reports [
 			if err != nil {
 				return reports, err
 			}
-		case !info.Dir && KindOf(name) != KindUnknown:
+		case !info.Dir:
 			r, err := inspectFile(fsys, path, o)
+			if errors.Is(err, errUnknownFile) {
+				continue
+			}
 			reports = append(reports, r)
 			if err != nil {
 				return reports, err
@@ -160,6 +168,8 @@ func inspectDir(fsys vfs.FS, dir string, o InspectOptions, depth int) (reports [
 	}
 	return reports, nil
 }
+
+var errUnknownFile = errors.New("got a name that is none of a data directory's files")
 
 // inspector works on one file.
 type inspector struct {
@@ -181,8 +191,13 @@ func inspectFile(fsys vfs.FS, path string, o InspectOptions) (FileReport, error)
 	case KindTimeIndex:
 		err = in.inspectTimeIndex()
 	case KindUnknown:
-		return r, fmt.Errorf("inspect %s: got a name that is none of a data directory's files, want for example "+
-			"00000000000000000000.log, .index, .timeindex, .txnindex, .snapshot or a checkpoint", path)
+		if o.Others != nil {
+			if other, known, err := o.Others(path); known || err != nil {
+				return other, err
+			}
+		}
+		return r, fmt.Errorf("inspect %s: %w, want for example "+
+			"00000000000000000000.log, .index, .timeindex, .txnindex, .snapshot or a checkpoint", path, errUnknownFile)
 	default:
 		err = in.inspectSmall()
 	}

@@ -31,6 +31,7 @@ func (in *inspector) inspectLog() (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	in.r.Bytes = size
 	base, _ := offsetInName(in.path)
+	records := in.o.Records || in.o.RecordsOf != nil && in.o.RecordsOf(in.path)
 	scan := newScanner(f, in.path, 0, size, base)
 	var buf []byte
 	for scan.advance() {
@@ -45,7 +46,7 @@ func (in *inspector) inspectLog() (err error) {
 		} else {
 			in.r.Items++
 		}
-		if err == nil && in.o.Records {
+		if err == nil && records {
 			buf, err = in.inspectRecords(b, pos, buf, shown)
 		}
 		if err != nil {
