@@ -28,11 +28,16 @@ type workerPool struct {
 	infos  []WorkerInfo
 	offset []int64
 	lead   time.Duration // how far ahead a schedule starts, so that every worker has dialled
+	// patience is how long a worker may take to answer, beside what its answer waits for. One that hangs must not hang us.
+	patience time.Duration
 }
+
+// workerPatience is enough for a worker whose host is overloaded.
+const workerPatience = 60 * time.Second
 
 // dialWorkers measures every worker's clock.
 func dialWorkers(ctx context.Context, addrs []string) (*workerPool, error) {
-	p := &workerPool{client: &http.Client{}, addrs: addrs, lead: 3 * time.Second}
+	p := &workerPool{client: &http.Client{}, addrs: addrs, lead: 3 * time.Second, patience: workerPatience}
 	for _, addr := range addrs {
 		info, offset, err := p.clock(ctx, addr)
 		if err != nil {
@@ -47,8 +52,34 @@ func (p *workerPool) close() { p.client.CloseIdleConnections() }
 
 func (p *workerPool) describe() []WorkerInfo { return p.infos }
 
+// errNoAnswer is why a request to a worker is given up.
+type errNoAnswer time.Duration
+
+func (e errNoAnswer) Error() string {
+	return fmt.Sprintf("no answer within %v: is `weir bench worker` still running there, and not stopped or cut off?", time.Duration(e))
+}
+
+// within calls f with a context that ends after d, and tells so.
+func (p *workerPool) within(ctx context.Context, d time.Duration, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, d, errNoAnswer(d))
+	defer cancel()
+	err := f(ctx)
+	if cause, late := context.Cause(ctx).(errNoAnswer); err != nil && late {
+		return cause
+	}
+	return err
+}
+
 // clock asks for the worker's time 20 times and believes the fastest answer.
-func (p *workerPool) clock(ctx context.Context, addr string) (WorkerInfo, int64, error) {
+func (p *workerPool) clock(ctx context.Context, addr string) (info WorkerInfo, offset int64, err error) {
+	err = p.within(ctx, p.patience, func(ctx context.Context) error {
+		info, offset, err = p.measureClock(ctx, addr)
+		return err
+	})
+	return info, offset, err
+}
+
+func (p *workerPool) measureClock(ctx context.Context, addr string) (WorkerInfo, int64, error) {
 	best, offset := time.Duration(math.MaxInt64), int64(0)
 	for range 20 {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/clock", nil)
@@ -109,7 +140,9 @@ func (p *workerPool) run(ctx context.Context, target Target, spec Spec, live fun
 	from := first + int64(spec.Warmup)
 	to := from + int64(spec.Duration)
 	jobs := p.split(r, first, from, to)
-	if err := p.each(func(i int) error { return post(ctx, p.client, p.url(i, "start"), jobs[i], &struct{}{}) }); err != nil {
+	if err := p.each(ctx, p.patience, func(ctx context.Context, i int) error {
+		return post(ctx, p.client, p.url(i, "start"), jobs[i], &struct{}{})
+	}); err != nil {
 		return nil, err
 	}
 	r.from.Store(from)
@@ -124,15 +157,15 @@ func (p *workerPool) run(ctx context.Context, target Target, spec Spec, live fun
 
 func (p *workerPool) url(i int, verb string) string { return "http://" + p.addrs[i] + "/v1/" + verb }
 
-// each calls f for every worker at once and returns the first error.
-func (p *workerPool) each(f func(i int) error) error {
+// each calls f for every worker at once, for d at most, and returns the first error.
+func (p *workerPool) each(ctx context.Context, d time.Duration, f func(ctx context.Context, i int) error) error {
 	errs := make([]error, len(p.addrs))
 	var wg sync.WaitGroup
 	for i := range p.addrs {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			errs[i] = f(i)
+			errs[i] = p.within(ctx, d, func(ctx context.Context) error { return f(ctx, i) })
 		}()
 	}
 	wg.Wait()
@@ -163,7 +196,9 @@ func (p *workerPool) split(r *run, first, from, to int64) []workerJob {
 // collect gathers the parts, lets the workers finish, and merges everything into res.
 func (p *workerPool) collect(ctx context.Context, r *run, res *RunResult, before, after *totals, col *collector) error {
 	parts := make([]workerPart, len(p.addrs))
-	if err := p.each(func(i int) error { return post(ctx, p.client, p.url(i, "stop"), struct{}{}, &parts[i]) }); err != nil {
+	if err := p.each(ctx, p.patience+r.spec.Drain, func(ctx context.Context, i int) error {
+		return post(ctx, p.client, p.url(i, "stop"), struct{}{}, &parts[i])
+	}); err != nil {
 		return err
 	}
 	base := 0
@@ -195,7 +230,9 @@ func (p *workerPool) collect(ctx context.Context, r *run, res *RunResult, before
 	r.drain(ctx, &res.Truth)
 	sent := workerSent{Sent: r.sent.next, Failed: r.sent.failedLists(), Ends: *r.drainTo.Load()}
 	ends := make([]workerEnd, len(p.addrs))
-	if err := p.each(func(i int) error { return post(ctx, p.client, p.url(i, "finish"), sent, &ends[i]) }); err != nil {
+	if err := p.each(ctx, p.patience+r.spec.Drain, func(ctx context.Context, i int) error {
+		return post(ctx, p.client, p.url(i, "finish"), sent, &ends[i])
+	}); err != nil {
 		return err
 	}
 	for i := range ends {

@@ -229,11 +229,20 @@ func (r *run) dialCatchUp(ctx context.Context) (first int, err error) {
 	return first, nil
 }
 
+// sleepers counts the threads that sleep until a request is due. A producer that sends as fast as it can has none: it waits in Go's scheduler, and slots
+// that nobody fills cost it a wake-up of an idle thread for each answer.
+func (r *run) sleepers() int {
+	if r.spec.Rate.Kind != RateAbsolute {
+		return 0
+	}
+	return len(r.producers)
+}
+
 // measure opens the measurement, starts the catch-up readers, waits for its end, and returns the totals at its start. Without producers
 // it ends as soon as the catch-up readers have read everything.
 func (r *run) measure(ctx context.Context, col *collector, catchUp int) totals {
 	if r.alone {
-		r.quietProcess = quiet(len(r.producers))
+		r.quietProcess = quiet(r.sleepers())
 	}
 	before := r.snapshot(true)
 	from := r.clock.now()

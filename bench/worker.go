@@ -255,7 +255,7 @@ func (j *workerRun) measure(job *workerJob) {
 	defer close(j.measured)
 	if j.r.alone {
 		sleepUntil(j.ctx, j.r.clock, job.From-int64(100*time.Millisecond)) // a collection takes less
-		j.r.quietProcess = quiet(len(j.r.producers))
+		j.r.quietProcess = quiet(j.r.sleepers())
 	}
 	sleepUntil(j.ctx, j.r.clock, job.From)
 	j.before = j.r.snapshot(true)

@@ -2,6 +2,11 @@ package bench
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,4 +76,44 @@ func TestWorkersShareOneSchedule(t *testing.T) {
 		t.Fatalf("two readers checked %d batches", res.Truth.Checked)
 	}
 	workers.stop()
+}
+
+// A worker that hangs at any request ends the run with an error that names it, and does not hang the controller.
+func TestWorkerThatHangs(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"clock", "start", "stop", "finish"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t)
+			workers := startWorkers(t, 1)
+			pass := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: workers.addrs[0]})
+			hung := make(chan struct{})
+			between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if strings.HasSuffix(req.URL.Path, "/"+verb) {
+					<-hung
+					return
+				}
+				pass.ServeHTTP(w, req)
+			}))
+			t.Cleanup(between.Close)
+			t.Cleanup(func() { close(hung) })
+			addr := between.Listener.Addr().String()
+			err := within(t, "a run of a worker that hangs", func(ctx context.Context) error {
+				p := &workerPool{client: between.Client(), addrs: []string{addr}, lead: time.Second, patience: 10 * time.Second}
+				if verb == "clock" {
+					p.patience = 50 * time.Millisecond
+				}
+				info, offset, err := p.clock(ctx, addr)
+				if err != nil {
+					return err
+				}
+				p.infos, p.offset, p.patience = []WorkerInfo{info}, []int64{offset}, 2*time.Second
+				_, err = p.run(ctx, f.target("fake"), quickSpec(func(s *Spec) { s.Drain = time.Second }), nil)
+				return err
+			})
+			if err == nil || !strings.Contains(err.Error(), "no answer within") || verb != "clock" && !strings.Contains(err.Error(), addr) {
+				t.Fatalf("the run ended with %v", err)
+			}
+		})
+	}
 }
