@@ -442,38 +442,67 @@ func TestRebuildThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// TestRebuildBesideAppends: the entries that this process has written stay, in the file too.
+// TestRebuildBesideAppends: the entries that this process has written stay, in the file too; and appends that end transactions go on.
 func TestRebuildBesideAppends(t *testing.T) {
-	intact, damaged := newTxnDisk(t, true), newTxnDisk(t, true)
-	active := len(intact.bases) - 1
-	if len(mustRead(t, damaged.mem, damaged.index(active))) == 0 {
-		t.Fatal("the active segment has no index")
-	}
-	must(t, damaged.mem.Remove(damaged.index(active)))
-	var pages [2][]string
-	var files [2][]byte
-	lines := &logLines{}
-	for i, d := range []*txnDisk{intact, damaged} {
-		s, l := d.open(t, d.mem, lines)
-		must(t, l.load())
-		addTransactions(t, l, 20, 1)
-		var err error
-		pages[i], err = committedPages(l, 0)
-		must(t, err)
-		addTransactions(t, l, 20, 2)
-		closeTestStore(t, s)
-		files[i] = mustRead(t, d.mem, d.index(active))
-		for range 2 { // the second time from the file
-			again, _ := d.read(t, d.mem)
-			pages[i] = append(pages[i], again...)
+	for name, rot := range map[string]func(mem *vfs.Mem, path string){
+		"missing":   func(mem *vfs.Mem, path string) { must(t, mem.Remove(path)) },
+		"no format": func(mem *vfs.Mem, path string) { writeRaw(t, mem, path, []byte("rot")) },
+	} {
+		intact, damaged := newTxnDisk(t, true), newTxnDisk(t, true)
+		active := len(intact.bases) - 1
+		if len(mustRead(t, damaged.mem, damaged.index(active))) == 0 {
+			t.Fatal("the active segment has no index")
+		}
+		rot(damaged.mem, damaged.index(active))
+		var pages [2][]string
+		var files [2][]byte
+		lines := &logLines{}
+		for i, d := range []*txnDisk{intact, damaged} {
+			s, l := d.open(t, d.mem, lines)
+			addTransactions(t, l, 20, 1)
+			var err error
+			pages[i], err = committedPages(l, 0)
+			must(t, err)
+			addTransactions(t, l, 20, 2)
+			closeTestStore(t, s)
+			files[i] = mustRead(t, d.mem, d.index(active))
+			for range 2 { // from the file
+				again, _ := d.read(t, d.mem)
+				pages[i] = append(pages[i], again...)
+			}
+		}
+		if !slices.Equal(pages[0], pages[1]) || !bytes.Equal(files[0], files[1]) || len(files[0]) < 3*txnIndexEntrySize {
+			t.Errorf("%s: got\n%s\nfile %x\nwant\n%s\nfile %x", name, strings.Join(pages[1], "\n"), files[1], strings.Join(pages[0], "\n"), files[0])
+		}
+		if n := len(lines.with(madeAnew)); n != 1 {
+			t.Errorf("%s: %d rebuilds, want 1", name, n)
 		}
 	}
-	if !slices.Equal(pages[0], pages[1]) || !bytes.Equal(files[0], files[1]) || len(files[0]) < 3*txnIndexEntrySize {
-		t.Errorf("got\n%s\nfile %x\nwant\n%s\nfile %x", strings.Join(pages[1], "\n"), files[1], strings.Join(pages[0], "\n"), files[0])
+}
+
+// TestReadsBeforeTheRebuildAreOfNoUse: a read that met the damage may come to ask when another one's check has had the index made anew.
+func TestReadsBeforeTheRebuildAreOfNoUse(t *testing.T) {
+	d := newTxnDisk(t, true)
+	writeRaw(t, d.mem, d.index(0), []byte("rot"))
+	s, l := d.open(t, d.mem, nil)
+	defer s.crash()
+	res, err := l.Read(0, ReadOptions{MaxBytes: 1 << 20, Isolation: ReadCommitted})
+	must(t, err)
+	res.Release()
+	if res.Bytes == 0 || res.NextOffset != 0 {
+		t.Errorf("a read of %d bytes that has met the damage goes on at %d, want 0", res.Bytes, res.NextOffset)
 	}
-	if n := len(lines.with(madeAnew)); n != 1 {
-		t.Errorf("%d rebuilds, want 1", n)
+	_, err = committedPages(l, 0)
+	must(t, err)
+	done := make(chan struct{})
+	if l.Verified(0, res.NextOffset, func() { close(done) }) {
+		t.Fatal("the read may be used")
 	}
+	testkit.Closed(t, "the end of the check", done)
+	if res, err = l.Read(0, ReadOptions{MaxBytes: 1 << 20, Isolation: ReadCommitted}); err != nil || len(res.Aborted) == 0 || res.NextOffset == 0 {
+		t.Errorf("the next read: %d aborted transactions, next offset %d, %v", len(res.Aborted), res.NextOffset, err)
+	}
+	res.Release()
 }
 
 // TestTruncationIntoADamagedTransactionIndex: the index is made anew while the batches that it needs are there.

@@ -66,6 +66,13 @@ func checkTxnLog(t *testing.T, fsys *vfs.Mem, checked func(to int64)) {
 			t.Fatalf("check from %d: to %d, %v", from, to, err)
 		}
 		checked(to)
+		_, err = abortedIn(l.segments(), from, to, func(s *segment) (*txnIndex, error) {
+			if s.txns.Load() == nil {
+				t.Fatalf("reads of %d to %d need the index of segment %d, which nobody has opened", from, to, s.base)
+			}
+			return s.txnIndex()
+		})
+		must(t, err)
 		from = to
 	}
 	if jobs < 3 {
