@@ -42,10 +42,16 @@ type fetchOp struct {
 	// The outcome of the last look, in response order.
 	results []fetchResult
 	bytes   int64
+	misfits int // partitions whose next batch is larger than what was left of maxBytes
 	failed  bool
 	// checking: a worker checks old records, see engine.Log.Verified.
 	checking bool
 }
+
+// misfitsMax is how many partitions a look reads in vain when little is left of the response. The header of each one's next batch is read
+// from its file for that: behind on thousands of partitions, a reader paid for all of them with each response. What is not read comes first
+// in the session's next response.
+const misfitsMax = 16
 
 // fetchResult is what one look at a partition found. Its read holds span references.
 type fetchResult struct {
@@ -194,8 +200,9 @@ func (op *fetchOp) read(p *fetchPartition, res *fetchResult) {
 		}
 		return
 	}
-	budget := min(op.maxBytes-op.bytes, int64(max(p.maxBytes, 0)))
-	if op.bytes > 0 && (budget <= 0 || op.b.store.FilesCrowded()) {
+	left, wanted := op.maxBytes-op.bytes, int64(max(p.maxBytes, 0))
+	budget := min(left, wanted)
+	if op.bytes > 0 && (budget <= 0 || op.misfits >= misfitsMax || op.b.store.FilesCrowded()) {
 		res.cut = true // every span of the response keeps a file open until it is sent
 		return
 	}
@@ -216,6 +223,9 @@ func (op *fetchOp) read(p *fetchPartition, res *fetchResult) {
 		return
 	}
 	res.read, res.cut = read, read.Bytes == 0
+	if res.cut && left <= wanted {
+		op.misfits++
+	}
 	res.offsets.HighWatermark, res.offsets.LastStable, res.offsets.LogStart = read.HighWatermark, read.LastStable, read.LogStart
 }
 
@@ -261,7 +271,7 @@ func (op *fetchOp) drop() {
 		op.results[i].read.Release()
 		op.results[i] = fetchResult{}
 	}
-	op.results, op.bytes, op.failed, op.checking = op.results[:0], 0, false, false
+	op.results, op.bytes, op.misfits, op.failed, op.checking = op.results[:0], 0, 0, false, false
 }
 
 // parkOwn watches every partition of a fetch without a session.

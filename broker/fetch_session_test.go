@@ -240,3 +240,53 @@ func TestFetchSessionIsFair(t *testing.T) {
 		}
 	}
 }
+
+// TestFetchReadsFewPartitionsInVain: a reader that is behind on many partitions gets a full response without a read of each of the others, and
+// all of them in turn.
+func TestFetchReadsFewPartitionsInVain(t *testing.T) {
+	const partitions, perResponse = 60, 2
+	tb := startBroker(t, nil)
+	tb.createTopic("t", partitions, nil)
+	w := tb.dial()
+	s := &sessionClient{rawConn: tb.dial()}
+	value := strings.Repeat("x", 1000)
+	want := map[int32]int64{}
+	for p := range int32(partitions) {
+		want[p] = 0
+		tb.produceTo(w, p, value)
+	}
+	reads := func() (n int64) {
+		for p := range int32(partitions) {
+			ref, _ := tb.partition("t", p, noLeaderEpoch)
+			n += ref.log.Stats().Reads
+		}
+		return n
+	}
+	seen := map[int32]bool{}
+	for round := range partitions / perResponse {
+		before := reads()
+		req := s.build(want)
+		req.MaxBytes = perResponse*1100 + 500
+		resp := s.request(req, fetchVersion).(*kmsg.FetchResponse)
+		s.id = resp.SessionID
+		s.epoch++
+		want = map[int32]int64{}
+		for _, topic := range resp.Topics {
+			for _, p := range topic.Partitions {
+				if len(p.RecordBatches) > 0 {
+					seen[p.Partition] = true
+					want[p.Partition] = 1
+				}
+			}
+		}
+		if len(want) != perResponse {
+			t.Fatalf("response %d has records of %d partitions, want %d", round, len(want), perResponse)
+		}
+		if got := reads() - before; got > perResponse+misfitsMax {
+			t.Errorf("response %d read %d partitions, want %d and at most %d in vain", round, got, perResponse, misfitsMax)
+		}
+	}
+	if len(seen) != partitions {
+		t.Errorf("%d of %d partitions were served", len(seen), partitions)
+	}
+}
