@@ -329,6 +329,42 @@ func visible(t *testing.T, l *Log, from int64) (offsets []int64) {
 	return offsets
 }
 
+// TestBeginsThatCompactionTookAway: an entry may name a batch that is not there any more, in a topic that was compacted once.
+func TestBeginsThatCompactionTookAway(t *testing.T) {
+	d, took := newTxnDisk(t, true), 0
+	for segment := range d.bases {
+		txns, err := parseTxnIndex(mustRead(t, d.mem, d.index(segment)), "")
+		must(t, err)
+		for _, txn := range txns {
+			i, found := slices.BinarySearch(d.bases, txn.FirstOffset+1)
+			if i--; found || i == segment {
+				continue
+			}
+			mem := d.mem.CrashClone(1, vfs.CrashKeepAll)
+			path := fmt.Sprintf("%s/t-0/%s", testDir, segmentName(d.bases[i], ""))
+			var kept []byte
+			for rest := mustRead(t, mem, path+logSuffix); len(rest) > 0; {
+				b, next, err := record.Next(rest)
+				must(t, err)
+				if b.BaseOffset() != txn.FirstOffset {
+					kept = append(kept, b...)
+				}
+				rest = next
+			}
+			writeRaw(t, mem, path+logSuffix, kept)
+			must(t, mem.Remove(path+indexSuffix))
+			must(t, mem.Remove(path+timeIndexSuffix))
+			took++
+			if _, lines := d.read(t, mem); len(lines.with("offline")) > 0 || len(lines.with(madeAnew)) > 0 {
+				t.Errorf("%v, without its first batch: the log says\n%s", txn, &lines.text)
+			}
+		}
+	}
+	if took < 3 {
+		t.Errorf("%d batches were taken away: too few to mean anything", took)
+	}
+}
+
 // TestRebuildOnADamagedLog: the partition is offline with the position in the log, is read below that, and nothing is written.
 func TestRebuildOnADamagedLog(t *testing.T) {
 	for how, clean := range map[string]bool{"after a stop": true, "after a kill": false} {

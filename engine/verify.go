@@ -153,7 +153,7 @@ func (f *rotFault) Error() string { return f.err.Error() }
 // check reads the batches from an offset on, up to a bound or verifyBytes, and returns where it ended. A rotFault names the first batch
 // that may not be served; any other error says nothing about what follows the offset.
 func (l *Log) check(from, bound int64) (to int64, err error) {
-	txns, begin := txnCheck{log: l, from: from}, rotFault{offset: from}
+	txns, begin := txnCheck{log: l}, rotFault{offset: from}
 	to = from
 	for bytes, more := int64(0), true; more && to < bound && bytes < verifyBytes; {
 		res, err := l.Read(to, ReadOptions{MaxBytes: verifyBytes - bytes, MinOneBatch: true, Isolation: ReadAll})

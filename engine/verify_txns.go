@@ -23,9 +23,7 @@ type walk struct{ from, marker int64 }
 // txnCheck holds the index against the batches that one job checks, in their order.
 type txnCheck struct {
 	log  *Log
-	from int64           // where the check began
 	open map[int64]int64 // by producer: the first offset that was checked of the transaction that is open
-	anew map[int64]bool  // producers of which a marker was checked: what is open began behind it
 }
 
 // note takes the next batch, whole, which is in segment s. The error is a CorruptFileError of the index.
@@ -53,11 +51,6 @@ func (c *txnCheck) note(s *segment, b record.Batch) error {
 func (c *txnCheck) ended(s *segment, p producerBatch) error {
 	first, ok := c.open[p.ProducerID]
 	delete(c.open, p.ProducerID)
-	whole := c.anew[p.ProducerID]
-	if c.anew == nil {
-		c.anew = map[int64]bool{}
-	}
-	c.anew[p.ProducerID] = true
 	if !ok || p.Commit {
 		return c.hides(s, p.LastOffset) // what was before is checked by who reads it
 	}
@@ -72,7 +65,7 @@ func (c *txnCheck) ended(s *segment, p producerBatch) error {
 			return corruptFile(x.path, int64(i)*txnIndexEntrySize, "aborted transaction",
 				fmt.Sprintf("producer %d, offsets %d to %d", entries[i].ProducerID, entries[i].FirstOffset, entries[i].LastOffset), want)
 		}
-		if began, err := c.began(entries[i], first, whole); err != nil || !began {
+		if began, err := c.began(entries[i], first); err != nil || !began {
 			return cmp.Or(err, corruptFile(x.path, int64(i)*txnIndexEntrySize+10, "first offset", entries[i].FirstOffset,
 				fmt.Sprintf("that of the first batch of producer %d after its last marker", p.ProducerID)))
 		}
@@ -80,39 +73,50 @@ func (c *txnCheck) ended(s *segment, p producerBatch) error {
 	})
 }
 
-// began says whether a transaction, of which a batch at offset first was checked, or with whole all batches, began where its entry says: one that
-// says less would hide committed records of the same producer. What lies before the check is told by the headers; where they are damaged, the
-// entry is taken as it is.
-func (c *txnCheck) began(t AbortedTxn, first int64, whole bool) (bool, error) {
-	segs := c.log.segments()
-	if t.FirstOffset == first || whole || len(segs) == 0 {
-		return t.FirstOffset == first, nil
+// began says whether a transaction, of which a batch at offset first was the first that was checked, began where its entry says: one that says
+// less would hide committed records of the same producer. What lies before is told by the headers; where they are damaged, the entry is taken as
+// it is.
+func (c *txnCheck) began(t AbortedTxn, first int64) (bool, error) {
+	if t.FirstOffset == first {
+		return true, nil
 	}
-	began, over := t.FirstOffset < segs[0].base, false // then the log start has cut its begin off
-	for i := max(floorSegment(segs, t.FirstOffset), 0); i < len(segs) && segs[i].base < c.from && !over; i++ {
-		var err error
-		if began, over, err = c.beganIn(segs[i], t, began); err != nil {
+	segs, walk := c.log.segments(), beginWalk{txn: t, to: first}
+	for i := max(floorSegment(segs, t.FirstOffset), 0); i < len(segs) && segs[i].base < first && !walk.wrong; i++ {
+		if err := walk.in(segs[i]); err != nil {
 			return errors.Is(err, ErrCorrupt), notCorrupt(err)
 		}
 	}
-	return began && !over, nil
+	return !walk.wrong, nil
 }
 
-// beganIn is began in one segment. over says that the producer has a batch in it which cannot be, before the transaction or as its end.
-func (c *txnCheck) beganIn(s *segment, t AbortedTxn, before bool) (began, over bool, err error) {
-	cur, err := s.seek(t.FirstOffset, s.size.Load())
+// beginWalk looks for the begin of a transaction in the batches up to an offset.
+type beginWalk struct {
+	txn AbortedTxn
+	to  int64
+	// seen: a batch at or behind the first offset was there; compaction or the log start may have taken the one that began the transaction away.
+	// wrong: that was another's, or the producer's last marker is behind it.
+	seen, wrong bool
+}
+
+func (w *beginWalk) in(s *segment) error {
+	cur, err := s.seek(w.txn.FirstOffset, s.size.Load())
 	if err != nil {
-		return before, false, err
+		return err
 	}
 	defer cur.release()
-	for began = before; !over && cur.advance() && cur.cur.BaseOffset() < c.from; {
+	for !w.wrong && cur.advance() && cur.cur.BaseOffset() < w.to {
 		b := cur.cur
-		if b.ProducerID() == t.ProducerID && b.IsTransactional() && b.LastOffset() >= t.FirstOffset {
-			began = began || b.BaseOffset() == t.FirstOffset
-			over = !began || b.IsControl()
+		if b.LastOffset() < w.txn.FirstOffset {
+			continue
 		}
+		own := b.ProducerID() == w.txn.ProducerID && b.IsTransactional()
+		if !w.seen && b.BaseOffset() <= w.txn.FirstOffset {
+			w.wrong = !own || b.BaseOffset() != w.txn.FirstOffset
+		}
+		w.seen = true
+		w.wrong = w.wrong || own && b.IsControl()
 	}
-	return began, over, cur.err
+	return cur.err
 }
 
 // notCorrupt is nil for damage, and else the error.
