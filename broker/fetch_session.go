@@ -65,6 +65,7 @@ type fetchPartition struct {
 	highWatermark int64
 	logStart      int64
 	queued        bool
+	forgotten     bool // it has left the session, and perhaps not session.ready yet
 	woken         bool // in session.news.woken; guarded by session.news
 }
 
@@ -303,6 +304,7 @@ func (s *fetchSession) setLocked(req *protocol.FetchRequest) {
 func (s *fetchSession) forget(key fetchKey) {
 	if p := s.parts[key]; p != nil {
 		p.unwatch()
+		p.forgotten = true
 		delete(s.parts, key)
 		s.total.Add(-1)
 	}
@@ -338,7 +340,7 @@ func (s *fetchSession) takeReadyLocked() []*fetchPartition {
 	s.ready = nil
 	kept := ready[:0]
 	for _, p := range ready {
-		if s.parts[p.key] == p {
+		if !p.forgotten {
 			kept = append(kept, p)
 		}
 	}
