@@ -94,7 +94,7 @@ func TestDeletedSegmentsAreCutDownBitByBit(t *testing.T) {
 	for cut := int64(200); cut < whole[0]; cut += 200 {
 		testkit.Eventually(t, "the next cut", func() bool {
 			now := g.going()
-			return len(now) > 0 && now[0] == whole[0]-cut
+			return len(now) > 0 && now[0] == whole[0]-cut && g.clock.Pending() > 0 // for the cut after it
 		})
 		testkit.Eventually(t, "what still has to go as what is being deleted", func() bool {
 			there := int64(0)
@@ -184,7 +184,7 @@ func TestDeletedPartitionsAreCutDownBitByBit(t *testing.T) {
 			var now []int64
 			testkit.Eventually(t, "the next cut", func() bool {
 				now, _ = g.deletedSizes()
-				return len(now) == len(whole) && now[i] == left
+				return len(now) == len(whole) && now[i] == left && g.clock.Pending() > 0 // for the cut after it
 			})
 			if i+1 < len(whole) && !slices.Equal(now[i+1:], whole[i+1:]) {
 				t.Fatalf("files of %v bytes, of %v: want one cut down after the other", now, whole)
@@ -250,7 +250,10 @@ func TestNothingIsCutDownOnAFullDisk(t *testing.T) {
 	must(t, g.store.DeleteLog(testTP))
 	whole, _ := g.deletedSizes()
 	g.clock.Advance(10 * time.Second)
-	testkit.Eventually(t, "the first cut", func() bool { now, _ := g.deletedSizes(); return len(now) > 0 && now[0] < whole[0] })
+	testkit.Eventually(t, "the first cut", func() bool {
+		now, _ := g.deletedSizes()
+		return len(now) > 0 && now[0] < whole[0] && g.clock.Pending() > 0 // for the cut after it
+	})
 	g.dir.space.state.Store(spaceThrottled)
 	g.clock.Advance(cutDownPauseMs * time.Millisecond)
 	testkit.Eventually(t, "the directory to go", func() bool { _, found := g.deletedSizes(); return !found })
