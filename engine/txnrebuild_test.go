@@ -322,7 +322,7 @@ func visible(t *testing.T, l *Log, from int64) (offsets []int64) {
 			if p, _, _ := producerBatchOf(b); !p.Commit {
 				delete(hidden, p.ProducerID)
 			}
-		case !hidden[b.ProducerID()] && b.BaseOffset() >= from:
+		case !hidden[b.ProducerID()] && b.BaseOffset() >= from && b.RecordCount() > 0:
 			offsets = append(offsets, b.BaseOffset())
 		}
 	}
@@ -558,5 +558,73 @@ func TestTruncationIntoADamagedTransactionIndex(t *testing.T) {
 	closeTestStore(t, s)
 	if got := mustRead(t, d.mem, d.index(segment)); !bytes.Equal(got, whole[:txnIndexEntrySize]) {
 		t.Errorf("the file has\n%x\nwant\n%x", got, whole[:txnIndexEntrySize])
+	}
+}
+
+// TestCompactedLogsHaveTheirTransactionIndexesChecked: compaction takes aborted records and their entries, and what it leaves is no damage; the
+// part that it has not come to is held against its indexes as ever.
+func TestCompactedLogsHaveTheirTransactionIndexesChecked(t *testing.T) {
+	mem, cfg, rng := vfs.NewMem(vfs.MemOptions{}), compactTestConfig(), rand.New(rand.NewPCG(1, 9))
+	open := func(fsys vfs.FS) (*Store, *Log, *logLines) {
+		o, lines := testStoreOptions(fsys), &logLines{}
+		o.Config, o.Logger = func(string) LogConfig { return cfg }, slog.New(slog.NewTextHandler(lines, nil))
+		s := openTestStore(t, o)
+		return s, createTestLog(t, s, testTP, cfg), lines
+	}
+	s, l, _ := open(mem)
+	c := storeCleaner(s)
+	for round := range 4 {
+		for range 100 {
+			id := int64(1 + rng.IntN(3))
+			b := record.NewBuilder()
+			b.SetProducer(id, 0, 0)
+			b.SetTransactional(true)
+			b.Append(1, fmt.Appendf(nil, "key-%d", rng.IntN(40)), bytes.Repeat([]byte{'v'}, rng.IntN(150)))
+			_, err := l.Append(b.Finish(nil), AppendOptions{Origin: OriginInternal})
+			must(t, err)
+			if rng.IntN(3) > 0 {
+				marker := record.AppendEndTxnMarker(nil, record.EndTxnMarker{Commit: rng.IntN(2) == 0, ProducerID: id})
+				_, err := l.Append(marker, AppendOptions{Origin: OriginInternal})
+				must(t, err)
+			}
+		}
+		must(t, l.Sync())
+		if round < 3 && !c.cleanFilthiest() {
+			t.Fatalf("not cleaned: %d failures", c.stats.Failures.Load())
+		}
+	}
+	closeTestStore(t, s)
+	read := func(fsys vfs.FS) (shown []int64, lines *logLines) {
+		s, l, lines := open(fsys)
+		defer s.crash()
+		_, err := committedPages(l, l.Offsets().LogStart)
+		must(t, err)
+		return visible(t, l, l.Offsets().LogStart), lines
+	}
+	want, lines := read(mem)
+	if told := lines.with("WARN"); len(told) > 0 || len(want) < 30 {
+		t.Errorf("%d records of a good log, and %q", len(want), told)
+	}
+	names, err := mem.List(testDir + "/t-0")
+	must(t, err)
+	rebuilds := 0
+	for _, name := range names {
+		if !strings.HasSuffix(name, txnIndexSuffix) {
+			continue
+		}
+		path := testDir + "/t-0/" + name
+		whole := mustRead(t, mem, path)
+		for i := 0; i < len(whole); i += txnIndexEntrySize {
+			damaged := mem.CrashClone(1, vfs.CrashKeepAll)
+			writeRaw(t, damaged, path, slices.Delete(bytes.Clone(whole), i, i+txnIndexEntrySize))
+			got, lines := read(damaged)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s without the entry at byte %d: got %v, want %v", name, i, got, want)
+			}
+			rebuilds += len(lines.with(madeAnew, path)) // none for a transaction whose records are all gone
+		}
+	}
+	if rebuilds < 4 {
+		t.Errorf("%d rebuilds: too few to mean anything", rebuilds)
 	}
 }

@@ -237,9 +237,6 @@ func (l *Log) checkSpan(span Span, from int64, txns *txnCheck) (next int64, err 
 			return next, cmp.Or(suspect, fault(sc.at, corruptFile(path, sc.at+record.PosBaseOffset, "base offset", base, next)))
 		}
 		next = sc.cur.NextOffset()
-		if compacted {
-			continue // the cleaner takes records and the index's entries away, and leaves markers
-		}
 		if err := txns.note(segs[i], sc.cur); err != nil {
 			return next, err
 		}

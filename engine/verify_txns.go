@@ -28,8 +28,8 @@ type txnCheck struct {
 
 // note takes the next batch, whole, which is in segment s. The error is a CorruptFileError of the index.
 func (c *txnCheck) note(s *segment, b record.Batch) error {
-	if !b.IsTransactional() {
-		return nil
+	if !b.IsTransactional() || b.RecordCount() == 0 {
+		return nil // compaction leaves markers without their entries, but takes the aborted records with these
 	}
 	p, ok, err := producerBatchOf(b)
 	if err != nil || !ok {
