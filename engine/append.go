@@ -316,6 +316,9 @@ func (l *Log) writeLocked(seg *segment, bytes []byte, pos int64) error {
 	}
 	// What arrived of the batch must go before anything else is written: a later, shorter batch would leave its rest behind
 	// as a torn batch in the middle of the log.
+	if merr := l.dir.cuts.begin(); merr != nil {
+		return l.failDir(merr)
+	}
 	if terr := seg.file.Truncate(pos); terr != nil {
 		return l.failDir(fmt.Errorf("cut back %s to byte %d after a full disk: %w", seg.path(), pos, terr))
 	}
@@ -332,7 +335,11 @@ func (l *Log) refuseCutting() error {
 }
 
 // finishCut makes the cut of a failed write durable, on a worker of the directory, and opens the log again.
-func (l *Log) finishCut() { _ = l.syncCut() }
+func (l *Log) finishCut() {
+	if l.syncCut() == nil {
+		l.dir.cuts.end()
+	}
+}
 
 // syncCut makes a cut durable; appends that waited for one are taken again.
 func (l *Log) syncCut() error {

@@ -67,7 +67,7 @@ func newCrashRun(t *testing.T, seed uint64) *crashRun {
 func crashStoreOptions(fsys vfs.FS, seed uint64, dirs []string) StoreOptions {
 	o := testStoreOptions(fsys)
 	o.Seed, o.Dirs = seed, dirs
-	o.SyncTogetherMin = 1 + int(seed%2) // a clean stop, and a start after a kill, sync all together, or mostly one by one
+	o.SyncTogetherMin = 1 + int(seed%2) // a clean stop syncs all together, or mostly one by one
 	if seed%3 != 0 {
 		o.Config = func(string) LogConfig { return neverSync() } // what logs are recovered under
 	}

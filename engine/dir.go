@@ -26,13 +26,9 @@ type logDir struct {
 	store *Store
 	path  string
 	lock  io.Closer
-	// whole is the file system that holds the directory, for flushTogether and syncLeft; nil where that cannot be believed.
+	cuts  *cutMark
+	// whole is the file system that holds the directory, for flushTogether; nil where that cannot be believed.
 	whole vfs.FileSystem
-	left  struct { // of syncLeft
-		logs atomic.Int64 // that had something to make durable
-		once sync.Once
-		err  error // of the sync
-	}
 	meta  MetaProperties
 	sched *ioqueue.Scheduler
 	// stopping: a clean stop has begun.
@@ -76,7 +72,7 @@ func openDir(s *Store, path string) (d *logDir, err error) {
 	// Before the first write: it tells of what goes wrong from here on.
 	whole, unbelieved := fsys.OpenFileSystem(path)
 	if unbelieved != nil {
-		s.log.Debug("files are fsynced one by one at a stop and after a kill", "dir", path, "error", unbelieved)
+		s.log.Debug("a clean stop will fsync files one by one", "dir", path, "error", unbelieved)
 	} else {
 		d.whole = whole
 	}
@@ -93,6 +89,9 @@ func openDir(s *Store, path string) (d *logDir, err error) {
 		return nil, err
 	}
 	if err := d.readCheckpoints(); err != nil {
+		return nil, err
+	}
+	if d.cuts, err = openCutMark(fsys, path, d.clean); err != nil {
 		return nil, err
 	}
 	d.sched = ioqueue.NewScheduler(ioqueue.Options{

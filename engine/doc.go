@@ -18,7 +18,7 @@
 //	segment.go, index.go  one segment and its sparse indexes; cursor.go walks the batches of a file
 //	segfile.go            files under the cap of open files; names made durable with the first fsync
 //	offsets.go            the offsets and the one setter; waiters.go who waits for them
-//	recovery.go           after an unclean stop
+//	recovery.go           after an unclean stop; cuts.go what that has to know of the process before
 //	truncate.go, retention.go, compaction.go and cleaner*.go: what takes records away
 //	producers*.go, txn*.go, epochs.go, checkpoint*.go: idempotence, aborted transactions, leader epochs, small files
 //	inspect*.go           dump and verification, without a Store
@@ -39,6 +39,7 @@
 //	Log.mu                the append lock; one write to the page cache, never an fsync (truncation excepted)
 //	segment.lazy          opening or rebuilding the indexes of a sealed segment
 //	offsetState.mu        changing offsets; readers load an immutable view
+//	cutMark.mu            leaf; one byte to the page cache
 //	waiterList.mu         leaf; callbacks run after it is released
 //	Store.mu              the maps of logs; nothing else is locked while it is held
 //

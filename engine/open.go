@@ -70,6 +70,8 @@ type opened struct {
 	scanned bool
 	// dirty: files were cut or removed, not durably.
 	dirty bool
+	// lazy: what lies above the recovery point is not fsynced before the log is used.
+	lazy bool
 	// activeTxns: the newest segment has an index of aborted transactions.
 	activeTxns bool
 }
@@ -445,14 +447,22 @@ func readBatch(s *segment, b batchAt) (record.Batch, error) {
 func (l *Log) begin(o *opened, cfg *LogConfig) error {
 	so := cfg.streamOptions()
 	so.InitialEnd, so.OnDurable = o.logEnd, l.onDurable
+	if o.lazy = l.isLazy(o, cfg); o.lazy {
+		so.InitialEnd = l.lazyFrom(o)
+	}
 	l.stream = l.dir.sched.NewStream(so)
 	end := place{segment: o.logEnd, pos: 0}
 	if seg := l.active(); seg != nil {
-		l.stream.SetFile(seg.file)
+		if so.InitialEnd == o.logEnd { // else leaveLazy does, in order
+			l.stream.SetFile(seg.file)
+		}
 		end = place{segment: seg.base, pos: seg.size.Load()}
 	}
 	v := offsetView{logEndAt: end, durableAt: end, highWatermarkAt: end, lastStableAt: end}
-	v.Offsets = Offsets{LogStart: o.logStart, LastStable: o.logEnd, HighWatermark: o.logEnd, Durable: o.logEnd, LogEnd: o.logEnd}
+	v.Offsets = Offsets{LogStart: o.logStart, LastStable: o.logEnd, HighWatermark: o.logEnd, Durable: so.InitialEnd, LogEnd: o.logEnd}
+	if so.InitialEnd < o.logEnd {
+		v.durableAt = unknownPlace
+	}
 	if l.replicated.Load() {
 		v.HighWatermark = min(max(l.start.highWatermark, o.logStart), o.logEnd)
 		v.highWatermarkAt = unknownPlace
@@ -467,6 +477,14 @@ func (l *Log) begin(o *opened, cfg *LogConfig) error {
 	if o.fault == nil {
 		if err := l.settleRecovered(o); err != nil {
 			return err
+		}
+		if o.dirty {
+			l.dir.cuts.end()
+		}
+		if so.InitialEnd < o.logEnd {
+			if err := l.leaveLazy(o, so.InitialEnd); err != nil {
+				return err
+			}
 		}
 	}
 	if o.fault != nil {

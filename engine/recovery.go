@@ -181,12 +181,15 @@ func (l *Log) recoverSegment(o *opened, i int, point int64, cfg *LogConfig) (don
 
 // restartAtLogStart empties a log whose records do not reach its start, or do not begin there.
 func (l *Log) restartAtLogStart(o *opened) error {
+	if err := l.beginCut(o); err != nil {
+		return err
+	}
 	for j := len(o.segs) - 1; j >= 0; j-- {
 		l.removeFiles(o.segs[j], "")
 	}
 	l.store.log.Warn("unclean stop: no records at the log start, the log begins anew there", "partition", l.tp.String(),
 		"logStart", o.logStart, "segments", len(o.segs), "first", o.segs[0].base, "end", o.logEnd)
-	o.segs, o.logEnd, o.dirty = nil, o.logStart, true
+	o.segs, o.logEnd = nil, o.logStart
 	return l.syncDir()
 }
 
@@ -418,6 +421,9 @@ func goodBatchAfter(s *segment, at, minOffset int64) bool {
 // cutRecovered truncates the log at position at of segment i. The later segments go first, the newest before the older,
 // so that a crash in between leaves a log that the same fault ends; then the torn rest.
 func (l *Log) cutRecovered(o *opened, i int, at int64, fault error) error {
+	if err := l.beginCut(o); err != nil {
+		return err
+	}
 	s := o.segs[i]
 	bytes, records := s.size.Load()-at, countRecords(s, at)
 	for j := len(o.segs) - 1; j > i; j-- {
@@ -438,10 +444,19 @@ func (l *Log) cutRecovered(o *opened, i int, at int64, fault error) error {
 	}
 	s.size.Store(at)
 	s.sealed.Store(false)
-	o.segs, o.dirty = o.segs[:i+1], true
+	o.segs = o.segs[:i+1]
 	l.store.log.Warn("unclean stop: log truncated", "partition", l.tp.String(), "path", s.path(), "pos", at, "offset", o.logEnd,
 		"bytes", bytes, "records", records, "fault", fault)
 	return nil
+}
+
+// beginCut marks that recovery cuts the log, once.
+func (l *Log) beginCut(o *opened) error {
+	if o.dirty {
+		return nil
+	}
+	o.dirty = true
+	return l.dir.cuts.begin()
 }
 
 // countRecords counts the offsets of the batches that can still be told in what is about to be cut off.
@@ -473,10 +488,8 @@ func (l *Log) settleRecovered(o *opened) error {
 		}
 		return nil
 	}
-	if active != nil && !o.dirty && l.cfg.Load().Fsync == ioqueue.PolicyNever {
-		if done, err := l.dir.syncLeft(active.path()); done || err != nil {
-			return err
-		}
+	if o.lazy {
+		return nil
 	}
 	for i, s := range o.segs[:max(len(o.segs)-1, 0)] {
 		if o.segs[i+1].base <= l.start.recoveryPoint {
@@ -493,20 +506,51 @@ func (l *Log) settleRecovered(o *opened) error {
 	return l.stream.SyncNow()
 }
 
-// syncLeft makes durable what a killed process left of a log under fsync.policy=never, with one sync of the file system for all logs, once there are as
-// many as on a clean stop; path is a file of the log. done is false when the log has to be fsynced by itself: the first few logs, and where the file
-// system cannot be believed. Other policies go file by file in any case: a write-back that failed before d.whole was opened may have been told to
-// somebody else who synced the file system, but that of one file is told to us.
-func (d *logDir) syncLeft(path string) (done bool, err error) {
-	least := d.store.o.SyncTogetherMin
-	if d.whole == nil || least < 0 || d.left.logs.Add(1) <= int64(least) {
-		return false, nil
+// isLazy says whether a log can be used before what a killed process has left of it is durable: nothing that is acknowledged has to be, and no cut
+// may be in the page cache only. Its durable offset is then what the recovery point says until the next fsync.
+func (l *Log) isLazy(o *opened, cfg *LogConfig) bool {
+	return o.scanned && !o.dirty && o.fault == nil && len(o.segs) > 0 && cfg.Fsync == ioqueue.PolicyNever && !l.dir.cuts.left
+}
+
+// lazyFrom is the durable offset of such a log.
+func (l *Log) lazyFrom(o *opened) int64 {
+	return max(min(l.start.recoveryPoint, o.logEnd), o.logStart)
+}
+
+// leaveLazy gives the stream what lies above from as written and not fsynced.
+func (l *Log) leaveLazy(o *opened, from int64) error {
+	for i, s := range o.segs {
+		end := nextBase(o.segs, i)
+		if i == len(o.segs)-1 {
+			end = o.logEnd
+		}
+		if end <= from {
+			continue
+		}
+		pos := int64(0)
+		if b, ok, err := s.locateScanned(from); err != nil {
+			return err
+		} else if ok && from > s.base {
+			pos = b.pos
+		}
+		s.file.unnamed.Store(true)
+		l.stream.Written(s.file, pos, int(s.size.Load()-pos), end)
 	}
-	if held, err := d.whole.Holds(path); err != nil || !held {
-		return false, nil // fsync tells what is wrong
+	return nil
+}
+
+// settleLazy makes durable what leaveLazy has left, for a topic that turns out to promise that.
+func (l *Log) settleLazy() error {
+	if !l.loaded.Load() || l.failure.Load() != nil {
+		return nil
 	}
-	d.left.once.Do(func() { d.left.err = syncError(d.whole.SyncAll()) })
-	return true, d.left.err
+	if v := l.off.load(); v.Durable >= v.LogEnd {
+		return nil
+	}
+	if err := l.stream.SyncNow(); err != nil {
+		return l.ioError(err)
+	}
+	return nil
 }
 
 // locateScanned is locate for a segment under recovery: it never rebuilds the indexes, and a fault is no batch.

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/internal/testkit"
-	"github.com/weirmq/weir/ioqueue"
 	"github.com/weirmq/weir/vfs"
 )
 
@@ -93,71 +92,4 @@ func killedLogs(t *testing.T, n int32) *vfs.Mem {
 	disk := mem.CrashClone(1, vfs.CrashKillProcess)
 	s.crash()
 	return disk
-}
-
-// TestKilledLogsAreSyncedTogether: what a killed process left of many logs under `never` is made durable with one sync of the file system; under other
-// policies, where it is turned off and where the file system cannot be believed, file by file. It survives a power cut in any case.
-func TestKilledLogsAreSyncedTogether(t *testing.T) {
-	const n, least = 40, 10
-	for name, c := range map[string]struct {
-		policy          ioqueue.Policy
-		least           int
-		unsupported     bool
-		together        int // syncs of the file system
-		files, filesMax int // fsyncs of files
-	}{
-		"never":       {ioqueue.PolicyNever, least, false, 1, least, least + 8},
-		"few":         {ioqueue.PolicyNever, n, false, 0, n, n + 8},
-		"off":         {ioqueue.PolicyNever, -1, false, 0, n, n + 8},
-		"unsupported": {ioqueue.PolicyNever, least, true, 0, n, n + 8},
-		"interval":    {ioqueue.PolicyInterval, least, false, 0, n, n + 8},
-		"commit":      {ioqueue.PolicyCommit, least, false, 0, n, n + 8},
-	} {
-		t.Run(name, func(t *testing.T) {
-			disk := killedLogs(t, n)
-			fsys := &wholeFS{ErrorFS: vfs.NewErrorFS(disk, vfs.ErrorFSOptions{}), unsupported: c.unsupported}
-			o := testStoreOptions(fsys)
-			o.SyncTogetherMin = c.least
-			o.Config = func(string) LogConfig { return LogConfig{Fsync: c.policy} }
-			s := openTestStore(t, o)
-			if got := fsys.Count(vfs.OpSyncAll); got != int64(c.together) {
-				t.Errorf("%d syncs of the file system, want %d", got, c.together)
-			}
-			if got := int(fsys.Count(vfs.OpSync)); got < c.files || got > c.filesMax {
-				t.Errorf("%d fsyncs of files, want %d to %d", got, c.files, c.filesMax)
-			}
-			after := disk.CrashClone(2, vfs.CrashLoseUnsynced)
-			s.crash()
-			s = openTestStore(t, testStoreOptions(after))
-			for i := range int32(n) {
-				if l := s.Log(TopicPartition{"t", i}); l == nil || l.Offsets().LogEnd != 1 || l.Err() != nil {
-					t.Fatalf("partition %d after the power cut: %+v", i, l)
-				}
-			}
-			closeTestStore(t, s)
-		})
-	}
-}
-
-// TestFailedSyncOfKilledLogs: when that one sync fails, the directory is offline, and it is not tried again.
-func TestFailedSyncOfKilledLogs(t *testing.T) {
-	fsys := vfs.NewErrorFS(killedLogs(t, 20), vfs.ErrorFSOptions{})
-	fsys.Add(vfs.Rule{Ops: vfs.OpSyncAll, Err: syscall.EIO, Count: 1})
-	o := testStoreOptions(fsys)
-	o.SyncTogetherMin = 2
-	o.Config = func(string) LogConfig { return neverSync() }
-	s := openTestStore(t, o)
-	if s.dirs[0].err() == nil {
-		t.Error("the directory is online")
-	}
-	for i := range int32(20) {
-		l := s.Log(TopicPartition{"t", i})
-		testkit.Eventually(t, "the log offline", func() bool { return l.Err() != nil })
-		_, err := l.Append(testBatch(1, 10, 1), AppendOptions{})
-		wantErr(t, err, ErrOffline)
-	}
-	if got := fsys.Count(vfs.OpSyncAll); got != 1 {
-		t.Errorf("%d syncs of the file system, want 1", got)
-	}
-	s.crash()
 }

@@ -28,6 +28,7 @@ func (d *logDir) close(ctx context.Context) error {
 	}
 	d.sched.Close()
 	d.closeWhole()
+	d.cuts.close()
 	if cerr := d.lock.Close(); err == nil {
 		err = cerr
 	}
@@ -137,8 +138,9 @@ func (d *logDir) flushTogether(ctx context.Context) error {
 	return nil
 }
 
-// unflushed says that a clean stop has something to make durable. All of it was written by this process: what recovery finds in the page cache is fsynced
-// before the log is open, file by file, because its write-back may have failed before d.whole was opened.
+// unflushed says that a clean stop has something to make durable. All of it was written by this process, except under `never` (see
+// Log.isLazy): what recovery finds in the page cache is fsynced before the log is open, file by file, because its write-back may have failed before
+// d.whole was opened.
 func (l *Log) unflushed() bool {
 	if !l.loaded.Load() || l.failure.Load() != nil || l.stream == nil {
 		return false

@@ -40,8 +40,7 @@ type StoreOptions struct {
 	// SyncParallel is how many fsyncs run at once, per directory. Default: ioqueue's.
 	SyncParallel int
 	// SyncTogetherMin is from how many logs with something to make durable on a clean stop syncs the file system of a directory
-	// whole instead of their files one by one, where the system can be believed in that; negative is never. After a kill the same holds for
-	// logs under fsync.policy=never. Default: 64.
+	// whole instead of their files one by one, where the system can be believed in that; negative is never. Default: 64.
 	SyncTogetherMin int
 	// CutDownBytes is how much of a deleted segment goes at once, so that the disk is not held up by many blocks that are given back
 	// together; negative is all. Default: 1 MiB.
@@ -303,6 +302,9 @@ func (s *Store) recoverLogs() {
 		})
 	}
 	wg.Wait()
+	for _, d := range s.dirs {
+		d.settleCuts()
+	}
 }
 
 // ClusterID is the cluster id in meta.properties.
@@ -343,7 +345,13 @@ func (s *Store) CreateLog(tp TopicPartition, id TopicID, cfg LogConfig) (*Log, e
 	if err := l.claim(id); err != nil {
 		return nil, err
 	}
+	first := !l.configured.Load()
 	l.setConfig(cfg)
+	if first && cfg.Fsync == ioqueue.PolicyCommit {
+		if err := l.settleLazy(); err != nil {
+			return nil, err
+		}
+	}
 	return l, nil
 }
 
@@ -510,6 +518,7 @@ func (s *Store) abandon() {
 	for _, d := range s.dirs {
 		d.sched.Close()
 		d.closeWhole()
+		d.cuts.close()
 		_ = d.lock.Close()
 	}
 }
@@ -546,6 +555,7 @@ func (s *Store) crash() {
 		}
 		d.sched.Close()
 		d.closeWhole()
+		d.cuts.close()
 		_ = d.lock.Close()
 	}
 }

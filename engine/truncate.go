@@ -53,9 +53,12 @@ func (l *Log) TruncateTo(offset int64) error {
 	if err := l.dir.checkpoint(false); err != nil {
 		return err
 	}
+	if err := l.dir.cuts.begin(); err != nil {
+		return l.ioError(err)
+	}
 	dropped, err := l.cutTo(end)
 	if err != nil {
-		return err
+		return err // the cut may be made and not fsynced: the mark stays
 	}
 	l.wakeTruncated(end)
 	return l.finishTruncation(dropped)
@@ -239,6 +242,7 @@ func (l *Log) finishTruncation(dropped []*segment) error {
 	if err := l.syncCut(); err != nil {
 		return l.ioError(err)
 	}
+	l.dir.cuts.end()
 	if err := l.payEpochs(); err != nil {
 		return err
 	}
@@ -286,6 +290,9 @@ func (l *Log) restart(offset int64) error {
 	l.restartAt.Store(offset)
 	if err := l.dir.checkpoint(false); err != nil {
 		return l.unfinished(-1, err) // the log start may be written, and then the next start goes on
+	}
+	if err := l.dir.cuts.begin(); err != nil {
+		return l.ioError(err)
 	}
 	dropped, err := l.replaceAll(offset)
 	if err != nil {
