@@ -79,17 +79,3 @@ func TestFailedFsyncOfRecoveryIsNotRepeated(t *testing.T) {
 		s.crash()
 	}
 }
-
-// killedLogs gives what kill -9 leaves of n logs with a record each that nothing was fsynced of.
-func killedLogs(t *testing.T, n int32) *vfs.Mem {
-	t.Helper()
-	mem := vfs.NewMem(vfs.MemOptions{})
-	s := openTestStore(t, testStoreOptions(mem))
-	for i := range n {
-		mustAppend(t, createTestLog(t, s, TopicPartition{"t", i}, neverSync()), testBatch(1, 10, 1))
-	}
-	awaitRest(t, s)
-	disk := mem.CrashClone(1, vfs.CrashKillProcess)
-	s.crash()
-	return disk
-}

@@ -68,7 +68,7 @@ func BenchmarkUncleanRestart(b *testing.B) {
 				s := serve(b, dir, "--set", "fsync.policy="+policy)
 				writeBytes(b, s.address, "large", partitions, more, s.kill)
 				b.StartTimer()
-				s = serve(b, dir)
+				s = serve(b, dir, "--set", "fsync.policy="+policy)
 				b.StopTimer()
 				b.ReportMetric(s.cpuSeconds(), "cpu-s/start")
 				got := endOffsets(b, s.address, "large", partitions)
