@@ -528,10 +528,14 @@ func (l *Log) leaveLazy(o *opened, from int64) error {
 			continue
 		}
 		pos := int64(0)
-		if b, ok, err := s.locateScanned(from); err != nil {
-			return err
-		} else if ok && from > s.base {
-			pos = b.pos
+		if from > s.base {
+			b, ok, err := s.locateScanned(from)
+			if err != nil {
+				return err
+			}
+			if ok {
+				pos = b.pos
+			}
 		}
 		s.file.unnamed.Store(true)
 		l.stream.Written(s.file, pos, int(s.size.Load()-pos), end)
