@@ -315,3 +315,28 @@ func TestCutMarkStaysWhileALogCannotBeOpened(t *testing.T) {
 		s.crash()
 	}
 }
+
+// TestCutAtTheRecoveryPointIsSynced: a log that ends at its recovery point is fsynced too when a cut was left.
+func TestCutAtTheRecoveryPointIsSynced(t *testing.T) {
+	for _, left := range []bool{false, true} {
+		mem := vfs.NewMem(vfs.MemOptions{})
+		s := startKilled(t, mem)
+		l := createTestLog(t, s, testTP, neverSync())
+		mustAppend(t, l, testBatch(1, 10, 1))
+		must(t, l.Sync())
+		must(t, s.Checkpoint())
+		awaitRest(t, s)
+		if left {
+			must(t, s.dirs[0].cuts.begin())
+		}
+		fsys := vfs.NewErrorFS(mem.CrashClone(1, vfs.CrashKillProcess), vfs.ErrorFSOptions{})
+		s.crash()
+		synced := 0
+		fsys.Add(vfs.Rule{Ops: vfs.OpSync, Path: logSuffix, Hook: func(vfs.Op, string) { synced++ }})
+		s = startKilled(t, fsys)
+		if want := map[bool]int{false: 0, true: 1}[left]; synced != want || s.dirs[0].cuts.left != left {
+			t.Errorf("a cut was left: %v; the log was fsynced %d times, want %d", left, synced, want)
+		}
+		s.crash()
+	}
+}

@@ -481,7 +481,9 @@ func (l *Log) settleRecovered(o *opened) error {
 	if !o.scanned && !o.dirty {
 		return nil
 	}
-	if !o.dirty && o.logEnd <= l.start.recoveryPoint && o.logEnd > o.logStart {
+	// Under `never` the fsync of the next append may not come.
+	cutLeft := l.dir.cuts.left && l.cfg.Load().Fsync == ioqueue.PolicyNever
+	if !o.dirty && !cutLeft && o.logEnd <= l.start.recoveryPoint && o.logEnd > o.logStart {
 		if active != nil {
 			// A killed process may have cut off a failed write and not fsynced that. The fsync of the next append will do.
 			active.unsettled = true
