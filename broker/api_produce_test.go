@@ -252,6 +252,40 @@ func TestProduceWaitsForDurability(t *testing.T) {
 	testkit.Eventually(t, "everything durable", func() bool { return ref.log.Offsets().HighWatermark == 5 })
 }
 
+// What one fsync made durable is answered with one wake-up of the loop. Each round holds the fsync of its first append, so that those of the
+// other connections share the next: at most two wake-ups, where answers by themselves would need one each.
+func TestAnswersOfOneFsyncWakeTheLoopOnce(t *testing.T) {
+	const conns, rounds = 32, 10
+	fs := vfs.NewErrorFS(vfs.OS(), vfs.ErrorFSOptions{})
+	tb := startBrokerIn(t, t.TempDir(), map[string]string{"fsync.policy": "commit", "num.network.threads": "1"}, Options{FS: fs})
+	tb.createTopic("t", 1, nil)
+	clients := make([]*rawConn, conns)
+	for i := range clients {
+		clients[i] = tb.dial()
+		clients[i].mustProduce("t", batchOf("first"))
+	}
+	req := produceRequest("t", acksLeader, batchOf("a"))
+	for range rounds {
+		gate := make(chan struct{})
+		open := sync.OnceFunc(func() { close(gate) })
+		t.Cleanup(open)
+		fs.Add(vfs.Rule{Ops: vfs.OpSync, Path: "/t-", Count: 1, Hook: func(vfs.Op, string) { <-gate }})
+		ids := make([]int32, conns)
+		for i, c := range clients {
+			ids[i] = c.send(req, produceVersion)
+		}
+		testkit.Eventually(t, "all requests to wait for an fsync", func() bool { return tb.parked() == conns })
+		before := tb.server.Stats().Wakeups
+		open()
+		for i, c := range clients {
+			c.receive(req, ids[i])
+		}
+		if got := tb.server.Stats().Wakeups - before; got > 2 {
+			t.Fatalf("%d wake-ups for %d answers of two fsyncs, want at most 2", got, conns)
+		}
+	}
+}
+
 func TestProduceRecordErrors(t *testing.T) {
 	tb := startBroker(t, nil)
 	tb.createTopic("compacted", 1, map[string]string{"cleanup.policy": "compact"})

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,27 +26,9 @@ type testBroker struct {
 	*Broker
 	t    testing.TB
 	dir  string
-	logs *logBuffer
+	logs *testkit.LogBuffer // shown when a test fails
 
 	mayFailToStop bool // the disk is dead
-}
-
-// logBuffer keeps the broker's log for assertions, and shows it when a test fails.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
 
 // startBroker starts a broker with the given configuration over a test's defaults: an empty directory, fsync.policy never.
@@ -65,7 +45,7 @@ func startBrokerIn(t testing.TB, dir string, overrides map[string]string, o Opti
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs := &logBuffer{}
+	logs := &testkit.LogBuffer{}
 	o.Config = config
 	o.Logger = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b, err := Start(o)

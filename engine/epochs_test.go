@@ -126,3 +126,31 @@ func TestEpochCheckpointDamaged(t *testing.T) {
 		t.Fatalf("got %v, want ErrCorrupt", err)
 	}
 }
+
+// TestFirstEpochIsOnDiskBelowTheRecoveryPoint: recovery reads batches from its point on only, or from the newest snapshot of the producers below it, which
+// a roll writes. The epoch of those before must be in the file by then; the first epoch of a log is not written when it begins, as later ones are.
+func TestFirstEpochIsOnDiskBelowTheRecoveryPoint(t *testing.T) {
+	mem := vfs.NewMem(vfs.MemOptions{})
+	s := openTestStore(t, testStoreOptions(mem))
+	l := createTestLog(t, s, testTP, neverSync())
+	for seq := range int32(3) {
+		if seq == 2 {
+			must(t, l.Roll())
+		}
+		if _, err := l.Append(producerTestBatch(7, 0, seq, false), AppendOptions{LeaderEpoch: 3}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, l.Sync())
+	awaitRest(t, s)
+	must(t, s.Checkpoint())
+	disk := mem.CrashClone(1, vfs.CrashLoseUnsynced)
+	s.crash()
+	s = openTestStore(t, testStoreOptions(disk))
+	defer s.crash()
+	l = s.Log(testTP)
+	must(t, l.load())
+	if got, want := l.epochs.load(), []epochEntry{{Epoch: 3, StartOffset: 0}}; !slices.Equal(got, want) {
+		t.Errorf("leader epochs after a power cut: got %v, want %v", got, want)
+	}
+}

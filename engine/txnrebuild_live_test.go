@@ -28,7 +28,7 @@ func TestRebuildBesideAppends(t *testing.T) {
 		rot(damaged.mem, damaged.index(active))
 		var pages [2][]string
 		var files [2][]byte
-		lines := &logLines{}
+		lines := &testkit.LogBuffer{}
 		for i, d := range []*txnDisk{intact, damaged} {
 			s, l := d.open(t, d.mem, lines)
 			addTransactions(t, l, 20, 1)
@@ -46,7 +46,7 @@ func TestRebuildBesideAppends(t *testing.T) {
 		if !slices.Equal(pages[0], pages[1]) || !bytes.Equal(files[0], files[1]) || len(files[0]) < 3*txnIndexEntrySize {
 			t.Errorf("%s: got\n%s\nfile %x\nwant\n%s\nfile %x", name, strings.Join(pages[1], "\n"), files[1], strings.Join(pages[0], "\n"), files[0])
 		}
-		if n := len(lines.with(madeAnew)); n != 1 {
+		if n := len(lines.With(madeAnew)); n != 1 {
 			t.Errorf("%s: %d rebuilds, want 1", name, n)
 		}
 	}
@@ -101,8 +101,8 @@ func TestTruncationIntoADamagedTransactionIndex(t *testing.T) {
 // part that it has not come to is held against its indexes as ever.
 func TestCompactedLogsHaveTheirTransactionIndexesChecked(t *testing.T) {
 	mem, cfg, rng := vfs.NewMem(vfs.MemOptions{}), compactTestConfig(), rand.New(rand.NewPCG(1, 9))
-	open := func(fsys vfs.FS) (*Store, *Log, *logLines) {
-		o, lines := testStoreOptions(fsys), &logLines{}
+	open := func(fsys vfs.FS) (*Store, *Log, *testkit.LogBuffer) {
+		o, lines := testStoreOptions(fsys), &testkit.LogBuffer{}
 		o.Config, o.Logger = func(string) LogConfig { return cfg }, slog.New(slog.NewTextHandler(lines, nil))
 		s := openTestStore(t, o)
 		return s, createTestLog(t, s, testTP, cfg), lines
@@ -130,7 +130,7 @@ func TestCompactedLogsHaveTheirTransactionIndexesChecked(t *testing.T) {
 		}
 	}
 	closeTestStore(t, s)
-	read := func(fsys vfs.FS) (shown []int64, lines *logLines) {
+	read := func(fsys vfs.FS) (shown []int64, lines *testkit.LogBuffer) {
 		s, l, lines := open(fsys)
 		defer s.crash()
 		_, err := committedPages(l, l.Offsets().LogStart)
@@ -138,7 +138,7 @@ func TestCompactedLogsHaveTheirTransactionIndexesChecked(t *testing.T) {
 		return visible(t, l, l.Offsets().LogStart), lines
 	}
 	want, lines := read(mem)
-	if told := lines.with("WARN"); len(told) > 0 || len(want) < 30 {
+	if told := lines.With("WARN"); len(told) > 0 || len(want) < 30 {
 		t.Errorf("%d records of a good log, and %q", len(want), told)
 	}
 	names, err := mem.List(testDir + "/t-0")
@@ -157,7 +157,7 @@ func TestCompactedLogsHaveTheirTransactionIndexesChecked(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("%s without the entry at byte %d: got %v, want %v", name, i, got, want)
 			}
-			rebuilds += len(lines.with(madeAnew, path)) // none for a transaction whose records are all gone
+			rebuilds += len(lines.With(madeAnew, path)) // none for a transaction whose records are all gone
 		}
 	}
 	if rebuilds < 4 {

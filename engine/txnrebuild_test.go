@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -20,30 +19,6 @@ import (
 
 // madeAnew is what the log says of a rebuilt index.
 const madeAnew = "index of aborted transactions made anew"
-
-// logLines holds what a store logs.
-type logLines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with gives the lines that hold all the words.
-func (l *logLines) with(words ...string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
-			found = append(found, line)
-		}
-	}
-	return found
-}
 
 // txnDisk is a log of overlapping transactions in a dozen small segments, and what its readers are told.
 type txnDisk struct {
@@ -101,7 +76,7 @@ func addTransactions(t *testing.T, l *Log, n int, seed uint64) {
 	}
 }
 
-func (d *txnDisk) open(t *testing.T, fsys vfs.FS, lines *logLines) (*Store, *Log) {
+func (d *txnDisk) open(t *testing.T, fsys vfs.FS, lines *testkit.LogBuffer) (*Store, *Log) {
 	t.Helper()
 	o := testStoreOptions(fsys)
 	o.Config = func(string) LogConfig { return txnDiskConfig() }
@@ -117,9 +92,9 @@ func (d *txnDisk) index(segment int) string {
 }
 
 // read opens the log on fsys and reads all of it.
-func (d *txnDisk) read(t *testing.T, fsys vfs.FS) (pages []string, lines *logLines) {
+func (d *txnDisk) read(t *testing.T, fsys vfs.FS) (pages []string, lines *testkit.LogBuffer) {
 	t.Helper()
-	lines = &logLines{}
+	lines = &testkit.LogBuffer{}
 	s, l := d.open(t, fsys, lines)
 	defer s.crash()
 	pages, err := committedPages(l, l.Offsets().LogStart)
@@ -207,12 +182,12 @@ func TestDamagedTransactionIndexesAreMadeAnew(t *testing.T) {
 				if got := mustRead(t, mem, d.index(segment)); !bytes.Equal(got, whole) {
 					t.Errorf("%s: the file has\n%x\nwant\n%x", name, got, whole)
 				}
-				if said := lines.with("WARN", madeAnew, "t-0", d.index(segment), "reason="); len(said) != 1 {
+				if said := lines.With("WARN", madeAnew, "t-0", d.index(segment), "reason="); len(said) != 1 {
 					t.Errorf("%s: %d lines that name the file, want 1: %q", name, len(said), said)
 				}
 				// It is on disk: a power cut leaves it.
-				if again, lines := d.read(t, mem.CrashClone(2, vfs.CrashLoseUnsynced)); !slices.Equal(again, d.pages) || len(lines.with(madeAnew)) > 0 {
-					t.Errorf("%s: after a power cut %d pages of %d, and %q", name, len(again), len(d.pages), lines.with(madeAnew))
+				if again, lines := d.read(t, mem.CrashClone(2, vfs.CrashLoseUnsynced)); !slices.Equal(again, d.pages) || len(lines.With(madeAnew)) > 0 {
+					t.Errorf("%s: after a power cut %d pages of %d, and %q", name, len(again), len(d.pages), lines.With(madeAnew))
 				}
 			}
 		}
@@ -291,14 +266,14 @@ func TestRebuildWhereTheLogStartCutsTransactions(t *testing.T) {
 	want := visible(t, l, start)
 	closeTestStore(t, s)
 	must(t, d.mem.Remove(d.index(segment)))
-	lines := &logLines{}
+	lines := &testkit.LogBuffer{}
 	s, l = d.open(t, d.mem, lines)
 	defer s.crash()
 	if _, err := committedPages(l, start); err != nil {
 		t.Fatal(err)
 	}
-	if got := visible(t, l, start); !slices.Equal(got, want) || len(lines.with(madeAnew)) != 1 {
-		t.Errorf("got %v, want %v; %q", got, want, lines.with(madeAnew))
+	if got := visible(t, l, start); !slices.Equal(got, want) || len(lines.With(madeAnew)) != 1 {
+		t.Errorf("got %v, want %v; %q", got, want, lines.With(madeAnew))
 	}
 }
 
@@ -355,8 +330,8 @@ func TestBeginsThatCompactionTookAway(t *testing.T) {
 			must(t, mem.Remove(path+indexSuffix))
 			must(t, mem.Remove(path+timeIndexSuffix))
 			took++
-			if _, lines := d.read(t, mem); len(lines.with("offline")) > 0 || len(lines.with(madeAnew)) > 0 {
-				t.Errorf("%v, without its first batch: the log says\n%s", txn, &lines.text)
+			if _, lines := d.read(t, mem); len(lines.With("offline")) > 0 || len(lines.With(madeAnew)) > 0 {
+				t.Errorf("%v, without its first batch: the log says\n%s", txn, lines)
 			}
 		}
 	}
@@ -377,7 +352,7 @@ func TestRebuildOnADamagedLog(t *testing.T) {
 		log := fmt.Sprintf("%s/t-0/%s", testDir, segmentName(d.bases[segment], logSuffix))
 		corrupt(t, mem, log, record.HeaderBytes+2)
 		writeRaw(t, mem, d.index(segment), []byte("rot"))
-		lines := &logLines{}
+		lines := &testkit.LogBuffer{}
 		s, l := d.open(t, mem, lines)
 		pages, err := committedPages(l, 0)
 		if !errors.Is(err, ErrCorrupt) || !slices.Equal(pages, d.pages[:len(pages)]) {
@@ -387,8 +362,8 @@ func TestRebuildOnADamagedLog(t *testing.T) {
 			t.Errorf("%s: append: got %v, want ErrOffline", how, err)
 		}
 		at := fmt.Sprintf("%s: corrupt at byte %d", log, record.PosCRC)
-		if len(lines.with("partition offline", at)) != 1 || len(lines.with(madeAnew)) > 0 {
-			t.Errorf("%s: the log says\n%s", how, &lines.text)
+		if len(lines.With("partition offline", at)) != 1 || len(lines.With(madeAnew)) > 0 {
+			t.Errorf("%s: the log says\n%s", how, lines)
 		}
 		if got := mustRead(t, mem, d.index(segment)); string(got) != "rot" {
 			t.Errorf("%s: the index was changed to %x", how, got)
@@ -459,14 +434,14 @@ func TestRebuildThatCannotBeWritten(t *testing.T) {
 		mem := d.mem.CrashClone(1, vfs.CrashKeepAll)
 		writeRaw(t, mem, d.index(segment), []byte("rot"))
 		fsys := vfs.NewErrorFS(mem, vfs.ErrorFSOptions{Rules: []vfs.Rule{c.rule}})
-		lines := &logLines{}
+		lines := &testkit.LogBuffer{}
 		s, l := d.open(t, fsys, lines)
 		pages, err := committedPages(l, 0)
 		if offline := s.dirs[0].err() != nil; offline != c.offline {
 			t.Errorf("%s: the directory's error is %v", name, s.dirs[0].err())
 		}
-		if !c.offline && (err != nil || !slices.Equal(pages, d.pages) || len(lines.with(madeAnew, "unwritten=")) != 1) {
-			t.Errorf("%s: %d pages of %d, %v; %q", name, len(pages), len(d.pages), err, lines.with(madeAnew))
+		if !c.offline && (err != nil || !slices.Equal(pages, d.pages) || len(lines.With(madeAnew, "unwritten=")) != 1) {
+			t.Errorf("%s: %d pages of %d, %v; %q", name, len(pages), len(d.pages), err, lines.With(madeAnew))
 		}
 		if got := string(mustRead(t, mem, d.index(segment))); got != "rot" {
 			t.Errorf("%s: the file has %x", name, got)
