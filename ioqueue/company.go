@@ -10,12 +10,42 @@ type company struct {
 	// After the last group: the appends it has answered plus those that have
 	// arrived meanwhile. If everybody comes back, this is the next group.
 	appends, bytes int64
+	answered       int64         // appends of the last group
 	duration       time.Duration // of the last group's fsync
-	since          time.Time     // when it was answered
+	since          time.Time     // when its fsync was done
+	back           int64         // appends since then
+	told           time.Time     // when all its callbacks had returned
+	lag            time.Duration // how long as many as appends take to come back, a moving average; 0: not known
 
 	found   int64    // appends when the wait began
 	waiting *sleeper // where a worker waits for this stream, nil = nowhere
 	patience
+}
+
+// arrived counts an append.
+func (c *company) arrived(now func() time.Time) {
+	c.back++
+	if c.back == c.answered {
+		c.observe(now().Sub(c.since))
+	}
+}
+
+// answer notes that a group of appends, which began at start, is about to be answered, while others have arrived meanwhile.
+func (c *company) answer(appends, bytes int64, there *fileState, start, now time.Time) {
+	if c.back < c.answered {
+		c.observe(time.Duration(float64(now.Sub(c.since)) * float64(c.answered) / float64(max(c.back, 1))))
+	}
+	c.appends, c.bytes, c.answered, c.back = appends+there.appends, bytes+there.bytes, appends, 0
+	c.since, c.duration = now, now.Sub(start)
+}
+
+// observe takes in how long the producers that the last group answered took to come back.
+func (c *company) observe(took time.Duration) {
+	all := time.Duration(float64(took) * float64(c.appends) / float64(c.answered))
+	if c.lag == 0 {
+		c.lag = all
+	}
+	c.lag += (all - c.lag) / companyMemory
 }
 
 // patience leaves out waits after one in vain, twice as many after each
@@ -41,18 +71,28 @@ func (p *patience) lost() {
 
 const (
 	// companyShare is the part of the last fsync's duration that a worker
-	// waits for company at most.
+	// waits for a part of the company at most.
 	companyShare = 2
-	// companyMax bounds that wait on slow disks.
-	companyMax = 2 * time.Millisecond
+	// companyPartMax bounds that wait on slow disks, companyMax one for the whole company.
+	companyPartMax, companyMax = 2 * time.Millisecond, 10 * time.Millisecond
+	// companyMemory is over how many groups lag is averaged.
+	companyMemory = 4
 	// companyTurns is how often it lets other goroutines run between looks at the clock.
 	companyTurns = 20
 	// companyLooks bounds the looks, and companySleeps those of a worker that sleeps in between: a Fake clock may stand still.
 	companyLooks, companySleeps = 10000, 10
 )
 
-// companyLimit is how long to wait after an fsync that took d.
-func companyLimit(d time.Duration) time.Duration { return min(d/companyShare, companyMax) }
+// left is how long it is still worth waiting, 0 or less for not at all. Either all N producers come back before the next fsync, and share it: N appends
+// for an fsync and a lag. Or the wait ends before that, and they fall into two halves, of which one comes back while the other's
+// fsync runs: N for two fsyncs. So while the lag is shorter than an fsync the wait is for all of them. Beyond that it is a short one, for as
+// many as come: it saves fsyncs, where there is nothing else to gain.
+func (c *company) left(now time.Time, asleep bool) time.Duration {
+	if c.lag <= c.duration && asleep {
+		return min(c.duration, companyMax) - now.Sub(c.since)
+	}
+	return min(c.duration/companyShare, companyPartMax) - now.Sub(c.told)
+}
 
 // completeFor says that the producers have come back. Bytes without the
 // number of appends will do: the log may have merged appends.
@@ -113,7 +153,7 @@ func (st *Stream) companyMissing(first bool, bed *sleeper) time.Duration {
 		c.gained()
 		return 0
 	}
-	if left := companyLimit(c.duration) - st.s.opts.Clock.Since(c.since); left > 0 {
+	if left := c.left(st.s.opts.Clock.Now(), bed != nil); left > 0 {
 		c.waiting = bed
 		return left
 	}

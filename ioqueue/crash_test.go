@@ -70,8 +70,9 @@ func TestAcknowledgedSurvivesEveryCrash(t *testing.T) {
 		}
 		_, reported, _ := l.snapshot()
 		for i, end := range reported {
-			if i > 0 && end == reported[i-1] {
-				rt.Errorf("OnDurable reported %d twice", end)
+			// After a cut an offset is reached again, and the report of before the cut may come after it.
+			if i > 0 && end == reported[i-1] && l.cuts == 0 {
+				rt.Errorf("OnDurable reported %d twice: %v", end, reported)
 			}
 		}
 	})

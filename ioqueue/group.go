@@ -92,6 +92,7 @@ type group struct {
 	force   bool         // sync also what seems clean
 	waiters []chan error
 	stale   bool // a cut came while a file was being synced
+	start   time.Time
 
 	appends, bytes int64 // synced so far
 }
@@ -99,7 +100,6 @@ type group struct {
 // runGroup does steps 3 to 6 for one stream.
 func (st *Stream) runGroup(worker int) {
 	g := st.closeGroup()
-	start := st.s.opts.Clock.Now()
 	var err error
 	for _, fs := range g.files {
 		if err = st.s.stopped(); err != nil {
@@ -120,7 +120,7 @@ func (st *Stream) runGroup(worker int) {
 	if err == nil && g.appends > 0 {
 		st.s.count.group(g.appends, g.bytes)
 	}
-	st.finishGroup(&g, start, err)
+	st.finishGroup(&g, err)
 }
 
 // closeGroup takes the stream over.
@@ -134,7 +134,7 @@ func (st *Stream) closeGroup() group {
 // closeGroupLocked chooses the files of the group. What is written to the
 // active one still counts until its fsync begins.
 func (st *Stream) closeGroupLocked() group {
-	g := group{force: st.mu.force, waiters: st.mu.waiters}
+	g := group{force: st.mu.force, waiters: st.mu.waiters, start: st.s.opts.Clock.Now()}
 	st.mu.waiters = nil
 	st.mu.force = false
 	active := g.force || st.mu.opts.Policy == PolicyCommit || st.activeDueLocked() <= 0
@@ -147,7 +147,7 @@ func (st *Stream) closeGroupLocked() group {
 }
 
 // finishGroup answers the waiters and queues the stream again if need be.
-func (st *Stream) finishGroup(g *group, start time.Time, err error) {
+func (st *Stream) finishGroup(g *group, err error) {
 	if err == nil {
 		err = st.s.Err() // another stream's
 	}
@@ -157,14 +157,7 @@ func (st *Stream) finishGroup(g *group, start time.Time, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if g.appends > 0 {
-		c := &st.mu.company
-		c.appends, c.bytes = g.appends, g.bytes
-		if active := st.activeLocked(); active != nil {
-			c.appends += active.appends
-			c.bytes += active.bytes
-		}
-		c.since = st.s.opts.Clock.Now()
-		c.duration = c.since.Sub(start)
+		st.mu.company.told = st.s.opts.Clock.Now()
 	}
 	st.mu.state = idle
 	switch {
@@ -225,6 +218,9 @@ func (st *Stream) endSync(g *group, shot *snapshot, err error) {
 	}
 	if !fs.dropped {
 		st.settleLocked(fs, shot.bytes, shot.appends)
+	}
+	if shot.appends > 0 {
+		st.mu.company.answer(shot.appends, shot.bytes, fs, g.start, st.s.opts.Clock.Now())
 	}
 	if shot.needed {
 		st.syncs.Add(1)

@@ -36,6 +36,7 @@ type testLog struct {
 	files    []testFile
 	reported []int64 // what OnDurable said
 	done     []vfs.File
+	cuts     int // that took records away
 }
 
 type testFile struct {
@@ -110,6 +111,9 @@ func (l *testLog) truncate(end int64) {
 	last := l.files[len(l.files)-1]
 	if err := last.file.Truncate((end - last.base) * recordBytes); err != nil {
 		l.t.Error(err)
+	}
+	if end < l.end {
+		l.cuts++
 	}
 	l.end = end
 	l.values = l.values[:end]

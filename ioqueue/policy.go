@@ -63,7 +63,8 @@ type StreamOptions struct {
 	// counts as durable. Read by NewStream only. Default: 0.
 	InitialEnd int64
 	// OnDurable is called, without locks, each time the durable offset has
-	// advanced, in order, never twice at once for a stream. It must be short: the stream's
+	// advanced, in order, never twice at once for a stream; a TruncateTo may have lowered it again by then, as Durable
+	// knows. It must be short: the stream's
 	// next fsync starts after it. It must not call SyncNow, Drop, or Close of the stream. Read by NewStream only.
 	OnDurable func(endOffset int64)
 	// OnFileDone is called, without locks, when the stream has no further use

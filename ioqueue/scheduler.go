@@ -95,9 +95,9 @@ func (o *Options) Validate() error {
 // Company. Producers that wait for their acknowledgement come back within
 // microseconds of it. The first of N to return would start an fsync of its
 // own and make the others wait for two: groups of 1 and N-1, N/2 on average.
-// So a worker that finds less than the last group answered waits, at most half of
-// the last fsync's duration, until everybody is back; not at all when other
-// streams are in the queue; and if it was in vain, not again for a while.
+// So a worker that finds less than the last group answered waits: for
+// everybody, while they come back sooner than an fsync takes, else at most half of the last fsync's
+// duration; not at all when other streams are in the queue; and if it was in vain, not again for a while.
 //
 // Roll. SetFile seals the active file. It stays in the stream's list until it
 // is synced, and files are synced in order, so no offset of a newer file is

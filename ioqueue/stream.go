@@ -155,6 +155,7 @@ func (st *Stream) written(f vfs.File, pos int64, n int, endOffset int64) *sleepe
 	fs.dirty = true
 	fs.bytes += int64(n)
 	fs.appends++
+	st.mu.company.arrived(st.s.opts.Clock.Now)
 	fs.end = endOffset
 	if fs.writtenPos == posUnknown {
 		fs.writeBackPos = pos

@@ -20,7 +20,6 @@ func (s *Scheduler) SyncTogether(streams []*Stream, sync func() error) error {
 	if err := s.stopped(); err != nil {
 		return err
 	}
-	start := s.opts.Clock.Now()
 	var all []taken
 	for _, st := range streams {
 		if t, ok := st.take(); ok {
@@ -40,7 +39,7 @@ func (s *Scheduler) SyncTogether(streams []*Stream, sync func() error) error {
 		for j := range t.shots {
 			t.stream.endSync(&t.group, &t.shots[j], err)
 		}
-		t.stream.finishGroup(&t.group, start, err)
+		t.stream.finishGroup(&t.group, err)
 	}
 	if err == nil {
 		err = s.Err()

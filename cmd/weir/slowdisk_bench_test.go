@@ -14,7 +14,7 @@ import (
 	"github.com/weirmq/weir/bench"
 )
 
-var slowDiskSeconds = flag.Duration("slow-disk-duration", 5*time.Second, "how long BenchmarkGroupCommitOnASlowDisk measures each point")
+var slowDiskDuration = flag.Duration("slow-disk-duration", 5*time.Second, "how long BenchmarkGroupCommitOnASlowDisk measures each point")
 
 // BenchmarkGroupCommitOnASlowDisk asks a broker in a process of its own, whose fdatasync calls strace makes longer, for durable acknowledgements of 1 KiB
 // with one request in flight for each producer, and holds them against what the same disk gives without a broker: disk-p50-ms and disk-p99-ms are
@@ -99,7 +99,7 @@ func groupCommit(b *testing.B, s *server, producers int) *bench.RunResult {
 	out := b.TempDir()
 	profile := filepath.Join(out, "slow-disk.profile")
 	text := fmt.Sprintf("title: group commit on a slow disk\nrepeats: 1\nprewarm: 1s\nacks: 1\nfsync: commit\nvalue_bytes: 1KiB\nbatch_records: 1\npartitions: 1\n"+
-		"connections: %d\nin_flight: 1\nrate: max\nwarmup: 1s\nduration: %s\n", producers, *slowDiskSeconds)
+		"connections: %d\nin_flight: 1\nrate: max\nwarmup: 1s\nduration: %s\n", producers, *slowDiskDuration)
 	if err := os.WriteFile(profile, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}
