@@ -41,7 +41,7 @@ func (c *company) answer(appends, bytes int64, there *fileState, start, now time
 
 // observe takes in how long the producers that the last group answered took to come back.
 func (c *company) observe(took time.Duration) {
-	all := time.Duration(float64(took) * float64(c.appends) / float64(c.answered))
+	all := min(time.Duration(float64(took)*float64(c.appends)/float64(c.answered)), companyFar*c.duration)
 	if c.lag == 0 {
 		c.lag = all
 	}
@@ -75,8 +75,8 @@ const (
 	companyShare = 2
 	// companyPartMax bounds that wait on slow disks, companyMax one for the whole company.
 	companyPartMax, companyMax = 2 * time.Millisecond, 10 * time.Millisecond
-	// companyMemory is over how many groups lag is averaged.
-	companyMemory = 4
+	// companyMemory is over how many groups lag is averaged, and companyFar as how many fsyncs a longer one counts: a pause is forgotten soon.
+	companyMemory, companyFar = 4, 8
 	// companyTurns is how often it lets other goroutines run between looks at the clock.
 	companyTurns = 20
 	// companyLooks bounds the looks, and companySleeps those of a worker that sleeps in between: a Fake clock may stand still.

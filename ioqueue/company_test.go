@@ -21,8 +21,9 @@ func TestCompanyLearnsTheLag(t *testing.T) {
 		{"all of one group", 8, 0, 8, 2 * ms, 2 * ms},
 		{"one of two halves", 4, 4, 4, 2 * ms, 4 * ms},
 		{"more than were answered", 4, 4, 6, 3 * ms, 4 * ms}, // the fourth came after 2 ms
-		{"a quarter by the next answer", 8, 0, 2, 1 * ms, 40 * ms},
-		{"nobody by the next answer", 8, 0, 0, 0, 80 * ms},
+		{"half of them by the next answer", 8, 0, 4, 1 * ms, 20 * ms},
+		{"an eighth by the next answer", 8, 0, 1, 1 * ms, companyFar * 5 * ms},
+		{"nobody by the next answer", 8, 0, 0, 0, companyFar * 5 * ms},
 	} {
 		var c company
 		now := time.Unix(1000, 0)
