@@ -16,6 +16,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/weirmq/weir/internal/testkit"
 )
 
 // faultDeadline bounds every wait of the fault tests: it only ever ends a test that has failed.
@@ -244,7 +246,7 @@ func inject(t *testing.T, s *server, calls, fault string, paths ...string) *inje
 		args = append(args, "-P", path)
 	}
 	i.cmd = exec.Command("strace", append(args, "-p", fmt.Sprint(s.cmd.Process.Pid))...)
-	var said lockedBuffer
+	var said testkit.LogBuffer
 	i.cmd.Stderr = &said
 	if err := i.cmd.Start(); err != nil {
 		t.Skipf("strace does not start: %v", err)

@@ -8,10 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/internal/testkit"
 )
 
 // TestMain runs the program itself when a test starts this binary again as weir.
@@ -76,28 +77,8 @@ type server struct {
 	t       testing.TB
 	cmd     *exec.Cmd
 	address string
-	log     *lockedBuffer
+	log     *testkit.LogBuffer
 	ended   chan struct{} // closed when the process has ended; cmd.ProcessState is set then
-}
-
-// lockedBuffer collects the process's log while tests may read it.
-type lockedBuffer struct {
-	mu struct {
-		sync.Mutex
-		bytes.Buffer
-	}
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.String()
 }
 
 // serve starts a broker on dir and waits until it is ready.
@@ -109,13 +90,10 @@ func serve(t testing.TB, dir string, args ...string) *server {
 // serveWith is serve with a command line that wrap, unless it is nil, has changed.
 func serveWith(t testing.TB, wrap func(args []string) []string, dir string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, log: &lockedBuffer{}, ended: make(chan struct{})}
+	s := &server{t: t, log: &testkit.LogBuffer{}, ended: make(chan struct{})}
 	s.cmd = weir(t, append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, args...)...)
 	if wrap != nil {
-		line := wrap(append([]string{s.cmd.Path}, s.cmd.Args[1:]...))
-		wrapped := exec.Command(line[0], line[1:]...)
-		wrapped.Env, wrapped.Dir = s.cmd.Env, s.cmd.Dir
-		s.cmd = wrapped
+		s.cmd = wrapped(s.cmd, wrap)
 	}
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
@@ -138,6 +116,14 @@ func serveWith(t testing.TB, wrap func(args []string) []string, dir string, args
 	}
 	s.address, _, _ = strings.Cut(rest, " ")
 	return s
+}
+
+// wrapped is cmd with a command line that wrap has changed.
+func wrapped(cmd *exec.Cmd, wrap func(args []string) []string) *exec.Cmd {
+	line := wrap(append([]string{cmd.Path}, cmd.Args[1:]...))
+	other := exec.Command(line[0], line[1:]...)
+	other.Env, other.Dir = cmd.Env, cmd.Dir
+	return other
 }
 
 func (s *server) wait() {

@@ -21,7 +21,7 @@ func stoppedWhileStarting(t *testing.T) (s *server, pipe *os.File, stdout *bytes
 		t.Fatal(err)
 	}
 	stdout = &bytes.Buffer{}
-	s = &server{t: t, log: &lockedBuffer{}, ended: make(chan struct{})}
+	s = &server{t: t, log: &testkit.LogBuffer{}, ended: make(chan struct{})}
 	s.cmd = weir(t, "serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--config", config)
 	s.cmd.Stdout, s.cmd.Stderr = stdout, s.log
 	if err := s.cmd.Start(); err != nil {

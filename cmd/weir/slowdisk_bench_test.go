@@ -66,11 +66,7 @@ func slowed(delay time.Duration) func(args []string) []string {
 // slowDisk is what weir doctor says of an fdatasync.
 func slowDisk(b *testing.B, delay time.Duration, dir string) (p50, p99 time.Duration) {
 	b.Helper()
-	cmd := weir(b, "doctor", "--data-dir", dir, "--json")
-	line := slowed(delay)(append([]string{cmd.Path}, cmd.Args[1:]...))
-	wrapped := exec.Command(line[0], line[1:]...)
-	wrapped.Env, wrapped.Dir = cmd.Env, cmd.Dir
-	out, _ := wrapped.Output() // its status is about all checks
+	out, _ := wrapped(weir(b, "doctor", "--data-dir", dir, "--json"), slowed(delay)).Output() // its status is about all checks
 	var checks []finding
 	if err := json.Unmarshal(out, &checks); err != nil {
 		b.Fatalf("%v\n%s", err, out)
