@@ -506,7 +506,7 @@ func (l *Log) shut() {
 	if l.mu.producers != nil {
 		// Jobs that still hold a snapshot must not write it: another log may live in a directory of this name.
 		l.mu.producers.snapshots.Lock()
-		l.mu.producers.snapshots.generation++
+		l.mu.producers.snapshots.generation.Add(1)
 		l.mu.producers.snapshots.Unlock()
 	}
 	l.part.setTopicID(l.part.topicID(), false)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirmq/weir/vfs"
 )
@@ -141,10 +142,12 @@ type producerState struct {
 	finished []openTxn     // by first offset; marker at or above the high watermark
 
 	snapshots struct {
-		sync.Mutex
+		sync.Mutex // held while the files are written and removed; no append takes it
 		listed     bool
 		offsets    []int64 // ascending
-		generation uint64  // bumped by every truncation: a snapshot prepared before it is not written
+		// generation is bumped by every truncation: a snapshot prepared before it is not written. Changed under the log's lock and this one,
+		// so that an append reads it without waiting for whoever is at the files: a fsync behind a busy disk takes seconds.
+		generation atomic.Uint64
 		// staged and stagedIn are offset and generation of the snapshot that stageSnapshot has put in place; -1: none.
 		staged   int64
 		stagedIn uint64

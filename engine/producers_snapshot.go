@@ -191,11 +191,9 @@ type pendingSnapshot struct {
 	data       []byte
 }
 
-// prepareSnapshot encodes the state as of endOffset, the exclusive end of what update has seen. Under the log's lock.
+// prepareSnapshot encodes the state as of endOffset, the exclusive end of what update has seen. Under the log's lock; it waits for no file.
 func (s *producerState) prepareSnapshot(endOffset int64) pendingSnapshot {
-	s.snapshots.Lock()
-	defer s.snapshots.Unlock()
-	return pendingSnapshot{offset: endOffset, generation: s.snapshots.generation, data: appendSnapshot(nil, s.snapshotEntries())}
+	return pendingSnapshot{offset: endOffset, generation: s.snapshots.generation.Load(), data: appendSnapshot(nil, s.snapshotEntries())}
 }
 
 // writeSnapshot writes it, atomically and durably, unless the log was truncated since (then it does nothing). Not under
@@ -203,7 +201,7 @@ func (s *producerState) prepareSnapshot(endOffset int64) pendingSnapshot {
 func (s *producerState) writeSnapshot(p pendingSnapshot) error {
 	s.snapshots.Lock()
 	defer s.snapshots.Unlock()
-	if p.generation != s.snapshots.generation {
+	if p.generation != s.snapshots.generation.Load() {
 		return nil
 	}
 	if err := vfs.WriteFileAtomic(s.opts.FS, s.snapshotPath(p.offset), p.data); err != nil {
@@ -222,7 +220,7 @@ func (s *producerState) noteSnapshotLocked(p pendingSnapshot) {
 // stageSnapshot writes it beside its file; nil when the log was truncated since. Nobody else writes snapshots until done.
 func (s *producerState) stageSnapshot(p pendingSnapshot) (*stagedFile, error) {
 	s.snapshots.Lock()
-	if p.generation != s.snapshots.generation {
+	if p.generation != s.snapshots.generation.Load() {
 		s.snapshots.Unlock()
 		return nil, nil
 	}
@@ -288,7 +286,7 @@ func (s *producerState) reload(logStart, logEnd, nowMs int64) (replayFrom int64,
 	s.clear()
 	s.snapshots.Lock()
 	defer s.snapshots.Unlock()
-	s.snapshots.generation++
+	s.snapshots.generation.Add(1)
 	if !s.snapshots.listed {
 		names, err := s.opts.FS.List(s.opts.Dir)
 		if err != nil {
@@ -362,7 +360,7 @@ func (s *producerState) removeStraySnapshots(segmentBases []int64) error {
 func (s *producerState) removeAllSnapshots() error {
 	s.snapshots.Lock()
 	defer s.snapshots.Unlock()
-	s.snapshots.generation++
+	s.snapshots.generation.Add(1)
 	return s.removeSnapshotsLocked(func(int64) bool { return true }, true)
 }
 

@@ -79,10 +79,11 @@ func (l *Log) afterRoll(old *segment, preallocated bool) {
 		}
 	}
 	if preallocated {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		l.adminMu.Lock()
+		defer l.adminMu.Unlock()
 		if segs := l.segments(); slices.Contains(segs[:max(len(segs)-1, 0)], old) {
-			// Gives back what was reserved and not used. Not of a segment that a truncation has made active again.
+			// Gives back what was reserved and not used. Not of a segment that a truncation has made active again. Not under the log's lock: the
+			// disk may be asked to discard the blocks, and appends would wait for it.
 			_ = old.file.Truncate(old.size.Load())
 		}
 	}
