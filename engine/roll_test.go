@@ -15,7 +15,7 @@ import (
 func TestAppendsWaitForNoFsync(t *testing.T) {
 	for i, policy := range []ioqueue.Policy{ioqueue.PolicyCommit, ioqueue.PolicyInterval, ioqueue.PolicyNever, ioqueue.PolicyNever} {
 		preallocate := i == 3
-		t.Run(fmt.Sprintf("%v preallocate=%v", policy, preallocate), func(t *testing.T) {
+		if ok := t.Run(fmt.Sprintf("%v preallocate=%v", policy, preallocate), func(t *testing.T) {
 			fsys := vfs.NewErrorFS(vfs.NewMem(vfs.MemOptions{}), vfs.ErrorFSOptions{})
 			s := openTestStore(t, testStoreOptions(fsys))
 			l := createTestLog(t, s, testTP, LogConfig{Fsync: policy, FsyncInterval: time.Millisecond, SegmentBytes: 2000, Preallocate: preallocate})
@@ -48,7 +48,7 @@ func TestAppendsWaitForNoFsync(t *testing.T) {
 			select {
 			case err := <-done:
 				must(t, err)
-			case <-time.After(20 * time.Second):
+			case <-time.After(10 * time.Second):
 				t.Error("an append waits for the disk")
 			}
 			if n := len(l.segments()); n < 5 {
@@ -57,6 +57,8 @@ func TestAppendsWaitForNoFsync(t *testing.T) {
 			close(release)
 			must(t, l.Sync())
 			closeTestStore(t, s)
-		})
+		}); !ok {
+			return // one wait in vain is enough
+		}
 	}
 }

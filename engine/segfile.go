@@ -148,6 +148,11 @@ func (f *segFile) WriteBack(pos, n int64) error {
 	return f.with(func(file vfs.File) error { return file.WriteBack(pos, n) })
 }
 
+// WriteOut implements vfs.File.
+func (f *segFile) WriteOut(pos, n int64) error {
+	return f.with(func(file vfs.File) error { return file.WriteOut(pos, n) })
+}
+
 // Preallocate implements vfs.File.
 func (f *segFile) Preallocate(pos, n int64) error {
 	return f.with(func(file vfs.File) error { return file.Preallocate(pos, n) })

@@ -110,7 +110,9 @@ func (st *Stream) runGroup(worker int) {
 			continue
 		}
 		if shot.needed {
-			err = st.s.datasync(worker, fs.file)
+			if err = st.writeOut(worker, &shot); err == nil {
+				err = st.s.datasync(worker, fs.file)
+			}
 		}
 		st.endSync(&g, &shot, err)
 		if err != nil {
@@ -179,6 +181,8 @@ func (st *Stream) finishGroup(g *group, err error) {
 type snapshot struct {
 	fs             *fileState
 	epoch, end     int64
+	pos            int64 // end of the last write in the file; posUnknown
+	sealed         bool
 	bytes, appends int64
 	needed         bool // false: nothing to sync, only to report
 }
@@ -193,7 +197,7 @@ func (st *Stream) beginSync(g *group, fs *fileState) (snapshot, bool) {
 		return snapshot{}, false
 	}
 	shot := snapshot{
-		fs: fs, epoch: st.mu.epoch, end: fs.end, bytes: fs.bytes, appends: fs.appends,
+		fs: fs, epoch: st.mu.epoch, end: fs.end, bytes: fs.bytes, appends: fs.appends, pos: fs.writtenPos, sealed: fs.sealed,
 		needed: fs.dirty || g.force,
 	}
 	fs.dirty = false
@@ -257,20 +261,56 @@ func (st *Stream) advanceLocked(end int64) bool {
 	return true
 }
 
+// writeOut has a sealed file with much to write written a piece at a time, so that the fsync after it finds little to do. An fsync of it all fills
+// the disk's queue with hundreds of MiB, and whoever else needs the disk for a moment, to commit, or to find a directory's block, waits behind
+// them. An error is final like that of an fsync, which would not see it any more.
+func (st *Stream) writeOut(worker int, shot *snapshot) error {
+	if !shot.sealed || shot.bytes < writeOutLeast || shot.pos == posUnknown {
+		return nil
+	}
+	for pos := max(0, shot.pos-shot.bytes); pos < shot.pos && !st.dropped(shot.fs); pos += writeOutPiece {
+		n := min(writeOutPiece, shot.pos-pos)
+		if _, err := st.s.await(worker, shot.fs.file, func() error { return shot.fs.file.WriteOut(pos, n) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	writeOutLeast = 16 << 20 // bytes
+	writeOutPiece = 4 << 20
+)
+
+func (st *Stream) dropped(fs *fileState) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return fs.dropped
+}
+
 // datasync is the only place that calls an fsync. Its error is final.
 func (s *Scheduler) datasync(worker int, f vfs.File) error {
+	took, err := s.await(worker, f, f.Datasync)
+	if err != nil {
+		return err
+	}
+	s.count.syncs.Add(1)
+	s.count.latency.observe(took.Seconds())
+	return nil
+}
+
+// await runs an operation that waits for the disk, and takes the directory offline when it fails.
+func (s *Scheduler) await(worker int, f vfs.File, op func() error) (took time.Duration, err error) {
 	start := s.opts.Clock.Now()
 	s.started[worker].Store(start.UnixNano())
-	err := f.Datasync()
+	err = op()
 	s.started[worker].Store(0)
 	if err != nil {
 		s.count.syncErrors.Add(1)
 		s.Fail(fmt.Errorf("fsync of %s: %w", f.Name(), err))
-		return s.Err()
+		return 0, s.Err()
 	}
-	s.count.syncs.Add(1)
-	s.count.latency.observe(s.opts.Clock.Since(start).Seconds())
-	return nil
+	return s.opts.Clock.Since(start), nil
 }
 
 // writeBackLocked asks for early write-back of a file that has grown enough

@@ -328,6 +328,10 @@ func (f *errorFile) WriteBack(off, n int64) error {
 	return f.fs.do(OpWriteBack, func() error { return f.File.WriteBack(off, n) }, f.Name())
 }
 
+func (f *errorFile) WriteOut(off, n int64) error {
+	return f.fs.do(OpWriteOut, func() error { return f.File.WriteOut(off, n) }, f.Name())
+}
+
 func (f *errorFile) Preallocate(off, n int64) error {
 	return f.fs.do(OpPreallocate, func() error { return f.File.Preallocate(off, n) }, f.Name())
 }

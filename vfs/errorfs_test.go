@@ -33,7 +33,7 @@ func TestRulesSelect(t *testing.T) {
 	for what, err := range map[string]error{
 		"open": openErr(e, "bad.log"), "create": createErr(e, "x"), "read": second(bad.ReadAt(nil, 0)),
 		"write": second(bad.WriteAt([]byte("x"), 0)), "size": second(bad.Size()), "truncate": bad.Truncate(0),
-		"sync": bad.Sync(), "writeback": bad.WriteBack(0, 1), "preallocate": bad.Preallocate(0, 1),
+		"sync": bad.Sync(), "writeback": bad.WriteBack(0, 1), "writeout": bad.WriteOut(0, 1), "preallocate": bad.Preallocate(0, 1),
 		"remove": e.Remove("bad.log"), "removeall": e.RemoveAll("bad.log"), "rename": e.Rename("bad.log", "x"),
 		"mkdir": e.MkdirAll("d"), "syncdir": e.SyncDir("/"), "list": second(e.List("/")),
 		"stat": second(e.Stat("/")), "usage": second(e.DiskUsage("/")), "lock": second(e.Lock("l")),

@@ -85,6 +85,7 @@ func TestFileContract(t *testing.T) {
 		must(t, f.Datasync())
 		must(t, f.Sync())
 		must(t, f.WriteBack(0, 6))
+		must(t, f.WriteOut(0, 6))
 		must(t, f.Preallocate(0, 1<<20))
 		if got := contents(t, fsys, name); got != "hel\x00\x00\x00" {
 			t.Fatalf("contents %q, want hel and three zeros: preallocation keeps the size", got)

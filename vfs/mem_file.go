@@ -161,6 +161,7 @@ func (f *memFile) Sync() error {
 }
 
 func (f *memFile) WriteBack(_, _ int64) error { return f.check("writeback", false) }
+func (f *memFile) WriteOut(_, _ int64) error  { return f.check("writeout", false) }
 
 func (f *memFile) Preallocate(off, n int64) error {
 	if err := f.check("preallocate", true); err != nil {

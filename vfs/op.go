@@ -28,6 +28,7 @@ const (
 	OpUsage
 	OpLock
 	OpSyncAll
+	OpWriteOut
 
 	// OpAny is all of them.
 	OpAny Op = 1<<iota - 1
@@ -38,7 +39,7 @@ const (
 
 var opNames = [...]string{
 	"open", "create", "read", "write", "size", "truncate", "sync", "writeback", "preallocate",
-	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock", "syncall",
+	"close", "remove", "rename", "mkdir", "syncdir", "list", "stat", "usage", "lock", "syncall", "writeout",
 }
 
 // String returns the names joined by "|".

@@ -132,9 +132,15 @@ func (f *osFile) Sync() error {
 }
 
 func (f *osFile) WriteBack(off, n int64) error {
-	err := retryEINTR(func() error {
-		return unix.SyncFileRange(f.fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
-	})
+	return f.syncRange(off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
+
+func (f *osFile) WriteOut(off, n int64) error {
+	return f.syncRange(off, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+}
+
+func (f *osFile) syncRange(off, n int64, flags int) error {
+	err := retryEINTR(func() error { return unix.SyncFileRange(f.fd, off, n, flags) })
 	if err != nil && !unsupported(err) {
 		return pathError("sync_file_range", f.name, err)
 	}

@@ -216,3 +216,18 @@ func tooSmallDisk(t *testing.T) (disk string, enlarge func()) {
 	}
 	return disk, func() { must(t, exec.Command("mount", "-o", "remount,size=256m", small).Run()) }
 }
+
+// TestOSWriteOutTakesTheErrorOfAWriteBack: it is reported by the call that waits for the pages, and by no fsync of that descriptor after it.
+func TestOSWriteOutTakesTheErrorOfAWriteBack(t *testing.T) {
+	disk, enlarge := tooSmallDisk(t)
+	f := create(t, OS(), filepath.Join(disk, "f"))
+	defer f.Close()
+	write(t, f, strings.Repeat("x", 32<<20), 0)
+	if err := f.WriteOut(0, 32<<20); !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("WriteOut on a disk with room for 12 of 32 MiB: %v, want EIO or ENOSPC", err)
+	}
+	enlarge()
+	if err := f.Datasync(); err != nil {
+		t.Logf("this kernel's fsync reports it again: %v", err)
+	}
+}

@@ -74,6 +74,10 @@ type File interface {
 	// is a hint, promises nothing about durability and may block on a busy
 	// disk.
 	WriteBack(off, n int64) error
+	// WriteOut has the kernel write [off, off+n) to the disk and waits for it. It
+	// flushes neither metadata nor the disk's cache and is no fsync. Its error is one
+	// that no later fsync may report any more, and to be treated like one of Datasync.
+	WriteOut(off, n int64) error
 	// Preallocate reserves space for [off, off+n) without changing the size.
 	// A file system that cannot is no error.
 	Preallocate(off, n int64) error
