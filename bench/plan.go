@@ -6,15 +6,16 @@ import (
 
 // Assumptions of a plan, from a host of 2 cores; they are on the slow side.
 const (
-	planRunOverhead = 550 * time.Millisecond // topic, connections, memory probe, sync, last answers, deletion
-	planPartition   = 600 * time.Microsecond // further time per partition: creation and deletion
-	planConnection  = 150 * time.Microsecond // further time per connection
-	planFillRate    = 3e8                    // bytes per second
-	planSyncRate    = 1e9                    // bytes per second of what is written back before the next run
-	planReadRate    = 2e8                    // bytes per second of each catch-up reader, when the page cache was dropped
-	planStart       = 6 * time.Second        // per target: until it answers; the disk's fdatasync is measured then too
-	planLimits      = 9 * time.Second        // the host's floors
-	planWarmRate    = 0.5e9                  // bytes per second of memory touched first
+	planSettle      = settleQuiet + 2*time.Second // until the disks have come to rest
+	planRunOverhead = 550 * time.Millisecond      // topic, connections, memory probe, sync, last answers, deletion
+	planPartition   = 600 * time.Microsecond      // further time per partition: creation and deletion
+	planConnection  = 150 * time.Microsecond      // further time per connection
+	planFillRate    = 3e8                         // bytes per second
+	planSyncRate    = 1e9                         // bytes per second of what is written back before the next run
+	planReadRate    = 2e8                         // bytes per second of each catch-up reader, when the page cache was dropped
+	planStart       = 6 * time.Second             // per target: until it answers; the disk's fdatasync is measured then too
+	planLimits      = 9 * time.Second             // the host's floors
+	planWarmRate    = 0.5e9                       // bytes per second of memory touched first
 )
 
 // warmLimit bounds the warming of memory before the first run.
@@ -63,13 +64,22 @@ func estimate(s *Spec) time.Duration {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
+// runTime is what a run of the profile takes, with what comes before it.
+func (p *Profile) runTime(s *Spec) time.Duration {
+	d := estimate(s)
+	if p.Settle > 0 {
+		d += min(p.Settle, planSettle)
+	}
+	return d
+}
+
 // plan adds up a series of the points on a number of targets.
 func (p *Profile) plan(points []Point, targets int, warm int64, limits bool) plan {
 	var out plan
 	maxima := map[string]bool{}
 	for i := range points {
 		pt := &points[i]
-		out.runs += time.Duration(p.Repeats*targets) * estimate(&pt.Spec)
+		out.runs += time.Duration(p.Repeats*targets) * p.runTime(&pt.Spec)
 		if pt.Spec.Rate.Kind == RatePercent && !maxima[pt.maximumKey()] {
 			maxima[pt.maximumKey()] = true
 			spec := pt.maximumSpec()

@@ -126,7 +126,7 @@ func sampleHost(mine []int) hostSample {
 	s.steal = v[8]
 	s.busy = s.total - v[4] - v[5] - v[8]
 	s.irq = v[6] + v[7]
-	s.flushes, s.memFree = diskFlushes(), memoryLine("MemFree:")
+	s.flushes, s.memFree = sampleDisks().flushes, memoryLine("MemFree:")
 	s.sumProcesses(append([]int{os.Getpid()}, mine...))
 	return s
 }
@@ -169,27 +169,6 @@ func (s *hostSample) kernelSince(before *hostSample) float64 {
 		ticks += max(0, n-before.kernel[pid])
 	}
 	return float64(ticks) / ticksPerSecond
-}
-
-// diskFlushes sums the flush requests (field 18 after the name) of block devices that are not partitions.
-func diskFlushes() int64 {
-	data, err := os.ReadFile("/proc/diskstats")
-	if err != nil {
-		return 0
-	}
-	var n int64
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		if len(f) < 19 {
-			continue
-		}
-		if _, err := os.Stat("/sys/block/" + f[2]); err != nil {
-			continue
-		}
-		v, _ := strconv.ParseInt(f[18], 10, 64)
-		n += v
-	}
-	return n
 }
 
 // listenerPIDs finds the processes that listen on the port of addr, when addr is an address of this host.

@@ -21,6 +21,8 @@ import (
 //	about: what question the profile answers (may be repeated)
 //	repeats: measured runs per point and target
 //	prewarm: how long each target is driven at full speed before the first run, for compilers and caches
+//	settle: the longest wait before each run for the host's disks to come to rest, so that a run does not pay for the files that the one
+//	before it left; 0s, the default, only has them written back
 type Profile struct {
 	Name    string
 	Path    string
@@ -28,6 +30,7 @@ type Profile struct {
 	About   string
 	Repeats int
 	Prewarm time.Duration
+	Settle  time.Duration
 	Cases   []Case
 	// Overrides are fields set by flags, shown with the results.
 	Overrides map[string]string
@@ -142,7 +145,7 @@ func ParseProfile(path string, r io.Reader) (*Profile, error) {
 // setHead handles the fields of the profile itself; done is false for a field of a Spec.
 func (p *Profile) setHead(name, value string, top bool) (done bool, err error) {
 	switch name {
-	case "title", "about", "repeats", "prewarm":
+	case "title", "about", "repeats", "prewarm", "settle":
 	default:
 		return false, nil
 	}
@@ -160,12 +163,16 @@ func (p *Profile) setHead(name, value string, top bool) (done bool, err error) {
 			return true, fmt.Errorf("%q is not between 1 and 1000", value)
 		}
 		p.Repeats = int(n)
-	case "prewarm":
+	case "prewarm", "settle":
 		d, err := time.ParseDuration(value)
 		if err != nil || d < 0 {
 			return true, fmt.Errorf("%q is not a duration such as 10s", value)
 		}
-		p.Prewarm = d
+		if name == "prewarm" {
+			p.Prewarm = d
+		} else {
+			p.Settle = d
+		}
 	}
 	return true, nil
 }

@@ -196,14 +196,16 @@ func (s *series) point(ctx context.Context, p *Point) error {
 func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunResult, error) {
 	begin := time.Now()
 	defer func() {
-		s.left -= estimate(&p.Spec)
-		s.planned, s.spent = s.planned+estimate(&p.Spec), s.spent+time.Since(begin)
+		planned := s.opts.Profile.runTime(&p.Spec)
+		s.left -= planned
+		s.planned, s.spent = s.planned+planned, s.spent+time.Since(begin)
 	}()
 	s.runs++
 	live := s.live(p)
 	if s.local() {
 		syncDisks() // what the run before left is not written back during this one
 	}
+	settled := s.settle(ctx, t)
 	memory := s.memory(ctx, &spec)
 	var res *RunResult
 	var err error
@@ -218,12 +220,25 @@ func (s *series) run(ctx context.Context, t Target, spec Spec, p *Point) (*RunRe
 			return nil, err
 		}
 	}
+	if !settled {
+		res.note("the disks did not come to rest within %v before this run", s.opts.Profile.Settle)
+	}
 	res.MemoryRate = memory
 	res.judgeMemory(s.res.Environment.WarmMemoryRate)
 	if b := s.res.probedBounds(); b != nil {
 		res.checkBounds(&spec, b)
 	}
 	return res, nil
+}
+
+// settle waits for the host's disks, if the profile asks for it and they are the target's too.
+func (s *series) settle(ctx context.Context, t Target) bool {
+	limit := s.opts.Profile.Settle
+	if limit == 0 || !s.local() {
+		return true
+	}
+	s.opts.Live(SeriesProgress{Progress: Progress{Target: t.Name(), Step: "waiting for the disks to come to rest"}, Run: s.runs, Runs: s.nRuns, TimeLeft: s.left})
+	return settle(ctx, limit, settleQuiet, sampleDisks)
 }
 
 func (s *series) one(ctx context.Context, t Target, spec Spec, live func(Progress)) (*RunResult, error) {

@@ -3,6 +3,7 @@ title: fsync in the background
 about: What do fsyncs in the background cost, in throughput and in the tail of acks=1?
 repeats: 5
 prewarm: 8s
+settle: 30s
 
 acks: 1
 fsync: default

@@ -4,6 +4,7 @@ title: segments that roll and go
 about: Does a roll or a deleted segment show in the tail of the latency?
 repeats: 5
 prewarm: 8s
+settle: 30s
 
 acks: 1
 fsync: never, interval, commit
