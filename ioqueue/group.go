@@ -278,8 +278,8 @@ func (st *Stream) writeOut(worker int, shot *snapshot) error {
 }
 
 const (
-	writeOutLeast = 16 << 20 // bytes
-	writeOutPiece = 4 << 20
+	writeOutLeast = 4 << 20 // bytes
+	writeOutPiece = 1 << 20
 )
 
 func (st *Stream) dropped(fs *fileState) bool {

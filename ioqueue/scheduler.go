@@ -102,7 +102,7 @@ func (o *Options) Validate() error {
 // Roll. SetFile seals the active file. It stays in the stream's list until it
 // is synced, and files are synced in order, so no offset of a newer file is
 // durable before all of the older ones are. The log's lock is not held for
-// that: a roll costs the producers nothing. A sealed file with much to write, as `never` leaves it, is written a few MiB at a time before its
+// that: a roll costs the producers nothing. A sealed file with much to write, as `never` leaves it, is written a MiB at a time before its
 // fsync, or the disk's queue would be full of it and nobody else's fsync would come through.
 //
 // Errors are sticky. The first failed write (Fail) or fsync takes the
