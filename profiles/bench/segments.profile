@@ -15,5 +15,5 @@ batch_records: 16
 rate: 20k
 schedule: poisson
 warmup: 2s
-duration: 12s
+duration: 10s
 topic.retention.bytes: 67108864
