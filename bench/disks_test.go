@@ -25,7 +25,6 @@ func TestSettle(t *testing.T) {
 	const quiet = 20 * time.Millisecond
 	calls := 0
 	busy := func(until int, change func(s *diskSample)) func() diskSample {
-		calls = 0
 		var s diskSample
 		return func() diskSample {
 			if calls++; calls <= until {
