@@ -48,6 +48,7 @@ type epollLoop struct {
 	events      []unix.EpollEvent
 	next, count int   // events[next:count] are still to be handled
 	yielded     int64 // nanos when other goroutines were last let run
+	rest        rest
 
 	slots   []epollSlot
 	unused  []uint32     // free slots
@@ -179,20 +180,22 @@ func (e *epollLoop) wait() {
 		// While there are always events, others who need this P would wait until we are preempted. Not every time: the scheduler wakes a thread for
 		// it, to which this goroutine moves, and that cost more than a small request.
 		e.yielded = e.now
-		runtime.Gosched()
+		e.rest.yield(e.now)
 	}
-	timeout := 0
+	before := e.srv.nanos()
+	timeout, kept := 0, false
 	if len(e.resumed) == 0 && len(e.delayed) == 0 {
 		e.asleep.Store(true)
 		if e.inbox.Load() == nil && !e.hasPosted.Load() {
-			timeout = -1
+			timeout, kept = e.rest.begin(before)
 		}
 	}
-	before := e.srv.nanos()
-	n, errno := e.sys.epollWait(e.epfd, e.events, timeout)
+	n, errno := e.sys.epollWait(e.epfd, e.events, timeout, kept)
 	e.asleep.Store(false)
-	if now := e.srv.nanos(); now-before > sleptLeast {
-		e.yielded = now // others had the P meanwhile
+	now := e.srv.nanos()
+	e.rest.end(now, kept, n > 0)
+	if now-before > sleptLeast {
+		e.yielded = now // others had the P, or another, meanwhile
 	}
 	if errno != 0 {
 		panic("BUG: epoll_wait: " + errno.Error())

@@ -161,16 +161,16 @@ func unsentBytes(fd int) int {
 	return n
 }
 
-// epollWait fills events. A timeout of 0 never blocks and is a raw call. A signal counts as no events:
-// Go's preemption sends them.
-func (k kernel) epollWait(epfd int, events []unix.EpollEvent, timeoutMs int) (int, syscall.Errno) {
+// epollWait fills events. A timeout of 0 never blocks and is a raw call, which does not tell the scheduler; another one is with raw. A signal
+// counts as no events: Go's preemption sends them.
+func (k kernel) epollWait(epfd int, events []unix.EpollEvent, timeoutMs int, raw bool) (int, syscall.Errno) {
 	_, errno := k.ask(callWait, 0)
 	var n uintptr
 	switch {
 	case errno != 0:
-	case timeoutMs == 0:
+	case timeoutMs == 0 || raw:
 		n, _, errno = syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
-			uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+			uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(timeoutMs), 0, 0)
 	default:
 		n, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
 			uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(timeoutMs), 0, 0)
