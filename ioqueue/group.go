@@ -22,7 +22,7 @@ func (st *Stream) scheduleLocked() {
 	case due == notDue:
 	case due <= 0:
 		st.mu.state = queued
-		if !st.s.enqueue(st) {
+		if !st.s.ready.add(st, st.backgroundLocked()) {
 			st.mu.state = idle
 			st.answerLocked(st.mu.waiters, ErrClosed)
 			st.mu.waiters = nil
@@ -70,6 +70,18 @@ func (st *Stream) activeDueLocked() time.Duration {
 		return 0
 	}
 	return wait - st.s.opts.Clock.Since(st.mu.dirtySince)
+}
+
+// backgroundLocked says that nobody waits for the stream's next fsync, and that no time was promised for it.
+func (st *Stream) backgroundLocked() bool {
+	return st.mu.opts.Policy == PolicyNever && !st.mu.force && len(st.mu.waiters) == 0
+}
+
+// hurryLocked is called when that may have changed.
+func (st *Stream) hurryLocked() {
+	if st.mu.state == queued && !st.backgroundLocked() {
+		st.s.ready.hurry(st)
+	}
 }
 
 func (st *Stream) onTimer() {

@@ -26,6 +26,9 @@ type Options struct {
 	// Parallel is how many fsyncs may run at once, of different streams.
 	// Default: 8.
 	Parallel int
+	// Background is how many of those may be of streams under `never` that
+	// nobody waits for. Default: a quarter of Parallel, at least 1.
+	Background int
 	// Workers is how many jobs given to Go may run at once. Default: 2.
 	Workers int
 	// WriteBackBytes is after how many written bytes of a file the kernel is
@@ -51,6 +54,9 @@ func (o *Options) EnsureDefaults() {
 	if o.Parallel == 0 {
 		o.Parallel = 8
 	}
+	if o.Background == 0 {
+		o.Background = max(1, o.Parallel/4)
+	}
 	if o.Workers == 0 {
 		o.Workers = 2
 	}
@@ -64,6 +70,8 @@ func (o *Options) Validate() error {
 	switch {
 	case o.Parallel < 1 || o.Parallel > 256:
 		return fmt.Errorf("ioqueue: Parallel %d: want 1 to 256", o.Parallel)
+	case o.Background < 1 || o.Background > o.Parallel:
+		return fmt.Errorf("ioqueue: Background %d: want 1 to Parallel, which is %d", o.Background, o.Parallel)
 	case o.Workers < 1 || o.Workers > 256:
 		return fmt.Errorf("ioqueue: Workers %d: want 1 to 256", o.Workers)
 	}
@@ -103,7 +111,8 @@ func (o *Options) Validate() error {
 // is synced, and files are synced in order, so no offset of a newer file is
 // durable before all of the older ones are. The log's lock is not held for
 // that: a roll costs the producers nothing. A sealed file with much to write, as `never` leaves it, is written a MiB at a time before its
-// fsync, or the disk's queue would be full of it and nobody else's fsync would come through.
+// fsync, or the disk's queue would be full of it and nobody else's fsync would come through. For the same reason such streams have no more
+// than Options.Background of the workers, see readyQueue.
 //
 // Errors are sticky. The first failed write (Fail) or fsync takes the
 // directory offline: from then on nothing becomes durable, no fsync is
@@ -148,11 +157,9 @@ type Scheduler struct {
 
 	mu struct {
 		sync.Mutex
-		ready   []*Stream // FIFO of streams that are due
-		running int
-		closed  bool
-		wake    *sync.Cond // ready is not empty, or closed
+		closed bool
 	}
+	ready   readyQueue
 	bed     sleeper        // of the worker that has set inBed
 	inBed   atomic.Bool    // a worker waits for company in the kernel
 	started []atomic.Int64 // per worker: when its fsync began, unix ns; 0 = none
@@ -172,7 +179,7 @@ func NewScheduler(opts Options) *Scheduler {
 		wheel:   timewheel.New(opts.Clock, time.Millisecond),
 		started: make([]atomic.Int64, opts.Parallel),
 	}
-	s.mu.wake = sync.NewCond(&s.mu)
+	s.ready.init(opts.Background)
 	s.jobs.limit = opts.Workers
 	s.count.init()
 	for i := range opts.Parallel {
@@ -187,8 +194,8 @@ func NewScheduler(opts Options) *Scheduler {
 func (s *Scheduler) Close() {
 	s.mu.Lock()
 	s.mu.closed = true
-	s.mu.wake.Broadcast()
 	s.mu.Unlock()
+	s.ready.close()
 	s.workers.Wait()
 	s.wheel.Close()
 	s.jobs.close()
@@ -224,52 +231,19 @@ func (s *Scheduler) Fail(err error) {
 	}
 }
 
-// enqueue puts a stream that is due in the queue. It reports false when no
-// worker will come.
-func (s *Scheduler) enqueue(st *Stream) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.closed {
-		return false
-	}
-	s.mu.ready = append(s.mu.ready, st)
-	s.mu.wake.Signal()
-	return true
-}
-
 // work is a worker: steps 3 to 6 of one stream after the other.
 func (s *Scheduler) work(worker int) {
 	for {
-		st, alone, ok := s.next()
+		r, ok := s.ready.next()
 		if !ok {
 			return
 		}
-		if alone {
-			st.awaitCompany()
+		if r.alone {
+			r.stream.awaitCompany()
 		}
-		st.runGroup(worker)
-		s.mu.Lock()
-		s.mu.running--
-		s.mu.Unlock()
+		r.stream.runGroup(worker)
+		s.ready.done(r)
 	}
-}
-
-// next waits for a stream. It reports whether the queue is empty behind it;
-// ok is false when the scheduler is closed and the queue drained.
-func (s *Scheduler) next() (st *Stream, alone, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.mu.ready) == 0 {
-		if s.mu.closed {
-			return nil, false, false
-		}
-		s.mu.wake.Wait()
-	}
-	st = s.mu.ready[0]
-	s.mu.ready[0] = nil
-	s.mu.ready = s.mu.ready[1:]
-	s.mu.running++
-	return st, len(s.mu.ready) == 0, true
 }
 
 // stopped returns why no fsync may be started: the sticky error, ErrClosed,

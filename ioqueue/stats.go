@@ -93,9 +93,7 @@ func (s *Scheduler) Stats() Stats {
 			out.Stalled = max(out.Stalled, time.Duration(now-t))
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out.Queued, out.Running = len(s.mu.ready), s.mu.running
+	out.Queued, out.Running = s.ready.counts()
 	return out
 }
 

@@ -46,7 +46,7 @@ type streamState uint8
 
 const (
 	idle    streamState = iota // nobody; Written or a timer may queue it
-	queued                     // in Scheduler.mu.ready
+	queued                     // in Scheduler.ready
 	running                    // a worker
 )
 
@@ -231,6 +231,7 @@ func (st *Stream) SyncNow() error {
 	done := make(chan error, 1)
 	st.mu.waiters = append(st.mu.waiters, done)
 	st.mu.force = true
+	st.hurryLocked()
 	st.scheduleLocked()
 	st.mu.Unlock()
 	return <-done
@@ -256,6 +257,7 @@ func (st *Stream) SetOptions(opts StreamOptions) {
 	if old.Policy == PolicyCommit && opts.Policy != PolicyCommit && st.unsynced.Load() > 0 {
 		st.mu.force = true
 	}
+	st.hurryLocked()
 	st.scheduleLocked()
 }
 

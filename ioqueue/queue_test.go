@@ -1,0 +1,88 @@
+package ioqueue
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/weirmq/weir/internal/testkit"
+)
+
+// rolled makes a stream under never with a sealed file to sync.
+func (r *rig) rolled(name string) *Stream {
+	st := r.s.NewStream(StreamOptions{Policy: PolicyNever})
+	st.Written(create(r.t, r.fs, name), 0, 10, 1)
+	st.SetFile(create(r.t, r.fs, name+".next"))
+	return st
+}
+
+// waiting fails the test unless that many streams wait for a worker.
+func (r *rig) waiting(want int) {
+	r.t.Helper()
+	if got := r.s.Stats().Queued; got != want {
+		r.t.Fatalf("%d streams wait for a worker, want %d", got, want)
+	}
+}
+
+// TestNeverLeavesWorkersToOthers: partitions that roll under never have no more than Background of the workers, and whoever waits for an fsync has
+// another; each of them has its turn in the end.
+func TestNeverLeavesWorkersToOthers(t *testing.T) {
+	r := newRig(t, Options{Parallel: 4, Background: 2})
+	entered, release := r.gate()
+	var streams []*Stream
+	for i := range 6 {
+		streams = append(streams, r.rolled(fmt.Sprint("never", i)))
+	}
+	for range 2 {
+		testkit.Receive(t, "an fsync of the background", entered)
+	}
+	testkit.Eventually(t, "the others in the queue", func() bool { return r.s.Stats().Running == 2 })
+	r.waiting(4)
+
+	commit := r.s.NewStream(StreamOptions{})
+	commit.Written(create(t, r.fs, "commit"), 0, 10, 1)
+	if name := testkit.Receive(t, "the fsync of the commit", entered); name != "commit" {
+		t.Fatalf("fsync of %s beside two of the background, want that of commit", name)
+	}
+	interval := r.s.NewStream(StreamOptions{Policy: PolicyInterval, IntervalBytes: 1})
+	interval.Written(create(t, r.fs, "interval"), 0, 10, 1)
+	if name := testkit.Receive(t, "the fsync of the interval", entered); name != "interval" {
+		t.Fatalf("fsync of %s beside two of the background, want that of interval", name)
+	}
+	close(release)
+	for i, st := range append(streams, commit, interval) {
+		testkit.Eventually(t, "everything durable", func() bool { return st.Durable() == 1 })
+		if err := st.SyncNow(); err != nil {
+			t.Errorf("stream %d: %v", i, err)
+		}
+	}
+}
+
+// TestBackgroundHurriesForAWaiter: a stream in the queue for a place in the background gets a worker of its own when somebody begins to wait for it.
+func TestBackgroundHurriesForAWaiter(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		wait func(st *Stream)
+	}{
+		{"SyncNow", func(st *Stream) { go func() { _ = st.SyncNow() }() }},
+		{"SetOptions", func(st *Stream) { st.SetOptions(StreamOptions{Policy: PolicyCommit}) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, Options{Parallel: 2, Background: 1})
+			entered, release := r.gate()
+			r.rolled("first")
+			if name := testkit.Receive(t, "an fsync of the background", entered); name != "first" {
+				t.Fatalf("fsync of %s, want that of first", name)
+			}
+			r.rolled("second")
+			third := r.rolled("third")
+			r.waiting(2)
+			c.wait(third)
+			if name := testkit.Receive(t, "the fsync of the one that hurries", entered); name != "third" {
+				t.Errorf("fsync of %s, want that of third", name)
+			}
+			r.waiting(1)
+			close(release)
+			r.settle()
+		})
+	}
+}
