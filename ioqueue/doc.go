@@ -12,7 +12,7 @@
 // workers that fsync, one timing wheel, up to Workers for jobs given to Go
 // (they exist while there are jobs), and one that calls OnOffline.
 //
-// Locks: Stream.mu before Scheduler.mu; jobQueue.mu and the wheel's are
+// Locks: Stream.mu before Scheduler.mu; readyQueue.mu, jobQueue.mu and the wheel's are
 // leaves below both. None is held in a system call or a callback. Callers may hold their log's lock
 // when they call anything but SyncNow, Drop and Close.
 package ioqueue
