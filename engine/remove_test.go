@@ -76,6 +76,9 @@ func (g *goingLog) going() (sizes []int64) {
 	return sizes
 }
 
+// cutsDue returns how many files wait for their next cut. The store has timers of its own on the same clock.
+func (g *goingLog) cutsDue() int { return g.clock.Due(cutDownPauseMs * time.Millisecond) }
+
 // checkRest holds what is left of the log against what was written.
 func (g *goingLog) checkRest(l *Log) {
 	g.t.Helper()
@@ -94,7 +97,7 @@ func TestDeletedSegmentsAreCutDownBitByBit(t *testing.T) {
 	for cut := int64(200); cut < whole[0]; cut += 200 {
 		testkit.Eventually(t, "the next cut", func() bool {
 			now := g.going()
-			return len(now) > 0 && now[0] == whole[0]-cut && g.clock.Pending() > 0 // for the cut after it
+			return len(now) > 0 && now[0] == whole[0]-cut && g.cutsDue() == len(now) // they go beside each other
 		})
 		testkit.Eventually(t, "what still has to go as what is being deleted", func() bool {
 			there := int64(0)
@@ -184,7 +187,7 @@ func TestDeletedPartitionsAreCutDownBitByBit(t *testing.T) {
 			var now []int64
 			testkit.Eventually(t, "the next cut", func() bool {
 				now, _ = g.deletedSizes()
-				return len(now) == len(whole) && now[i] == left && g.clock.Pending() > 0 // for the cut after it
+				return len(now) == len(whole) && now[i] == left && g.cutsDue() == 1
 			})
 			if i+1 < len(whole) && !slices.Equal(now[i+1:], whole[i+1:]) {
 				t.Fatalf("files of %v bytes, of %v: want one cut down after the other", now, whole)
@@ -252,7 +255,7 @@ func TestNothingIsCutDownOnAFullDisk(t *testing.T) {
 	g.clock.Advance(10 * time.Second)
 	testkit.Eventually(t, "the first cut", func() bool {
 		now, _ := g.deletedSizes()
-		return len(now) > 0 && now[0] < whole[0] && g.clock.Pending() > 0 // for the cut after it
+		return len(now) > 0 && now[0] < whole[0] && g.cutsDue() == 1
 	})
 	g.dir.space.state.Store(spaceThrottled)
 	g.clock.Advance(cutDownPauseMs * time.Millisecond)

@@ -66,22 +66,27 @@ func (q *readyQueue) next() (r run, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		switch {
-		case len(q.mu.urgent) > 0:
-			r.stream = popFirst(&q.mu.urgent)
-			r.alone = len(q.mu.urgent) == 0
-			q.mu.running++
-			return r, true
-		case len(q.mu.background) > 0 && q.mu.backgroundRunning < q.backgroundMax:
-			r.stream, r.background = popFirst(&q.mu.background), true
-			q.mu.running++
-			q.mu.backgroundRunning++
-			return r, true
-		case q.mu.closed && len(q.mu.background) == 0:
-			return r, false
+		if r, ok = q.takeLocked(); ok || q.mu.closed && len(q.mu.background) == 0 {
+			return r, ok
 		}
 		q.mu.wake.Wait()
 	}
+}
+
+// takeLocked takes the stream whose turn it is. ok is false when there is none that may have a worker now.
+func (q *readyQueue) takeLocked() (r run, ok bool) {
+	switch {
+	case len(q.mu.urgent) > 0:
+		r.stream = popFirst(&q.mu.urgent)
+		r.alone = len(q.mu.urgent) == 0
+	case len(q.mu.background) > 0 && q.mu.backgroundRunning < q.backgroundMax:
+		r.stream, r.background = popFirst(&q.mu.background), true
+		q.mu.backgroundRunning++
+	default:
+		return r, false
+	}
+	q.mu.running++
+	return r, true
 }
 
 // done gives back what next has returned.

@@ -23,6 +23,45 @@ func (r *rig) waiting(want int) {
 	}
 }
 
+// TestQueueBoundsTheBackground: however many streams of the background are due, the queue gives no more than its bound away at once, and passes by them
+// to the urgent ones.
+func TestQueueBoundsTheBackground(t *testing.T) {
+	var q readyQueue
+	q.init(2)
+	for range 4 {
+		q.add(&Stream{}, true)
+	}
+	take := func(want bool) run {
+		t.Helper()
+		r, ok := q.takeLocked()
+		if ok != want {
+			queued, running := q.counts()
+			t.Fatalf("takeLocked has a stream: %v, want %v, with %d queued and %d running", ok, want, queued, running)
+		}
+		return r
+	}
+	first := take(true)
+	take(true)
+	take(false)
+	urgent := &Stream{}
+	q.add(urgent, false)
+	if r := take(true); r.stream != urgent || r.background {
+		t.Fatalf("took %+v, want the urgent stream", r)
+	} else {
+		take(false)
+		q.done(r) // not one of the background's
+		take(false)
+	}
+	q.done(first)
+	if r := take(true); !r.background {
+		t.Fatalf("took %+v, want one of the background", r)
+	}
+	take(false)
+	if queued, running := q.counts(); queued != 1 || running != 2 {
+		t.Errorf("%d queued and %d running, want 1 and 2", queued, running)
+	}
+}
+
 // TestNeverLeavesWorkersToOthers: partitions that roll under never have no more than Background of the workers, and whoever waits for an fsync has
 // another; each of them has its turn in the end.
 func TestNeverLeavesWorkersToOthers(t *testing.T) {

@@ -21,12 +21,15 @@ func TestFakeFiresInOrderAtTheDueTime(t *testing.T) {
 	if !stopped.Stop() || stopped.Stop() {
 		t.Fatal("Stop must report true once")
 	}
+	if f.Due(time.Second-1) != 0 || f.Due(2*time.Second) != 1 || f.Due(3*time.Second) != 2 {
+		t.Fatal("Due must count the timers after one and three seconds")
+	}
 	f.Advance(2500 * time.Millisecond)
 	f.Advance(time.Second)
 	if want := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}; !slices.Equal(got, want) {
 		t.Fatalf("fired at %v, want %v", got, want)
 	}
-	if f.Since(start) != 3500*time.Millisecond || f.Pending() != 0 {
+	if f.Since(start) != 3500*time.Millisecond || f.Pending() != 0 || f.Due(time.Hour) != 0 {
 		t.Fatalf("clock at %v with %d pending", f.Since(start), f.Pending())
 	}
 }

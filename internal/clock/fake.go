@@ -88,6 +88,19 @@ func (f *Fake) Pending() int {
 	return len(f.mu.pending)
 }
 
+// Due returns how many of the armed timers Advance(d) will fire. Tests ask for it rather than for Pending
+// where others have timers of their own on the same clock.
+func (f *Fake) Due(d time.Duration) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.mu.pending {
+		if !t.due.After(f.mu.now.Add(d)) {
+			n++
+		}
+	}
+	return n
+}
+
 type fakeTimer struct {
 	clock *Fake
 	ch    chan time.Time
