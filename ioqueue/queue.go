@@ -7,7 +7,8 @@ import (
 
 // readyQueue is the streams that are due, in the order in which they became so, in two rows: those with somebody who waits or a time that was
 // promised, and those of the background, which have neither and may have no more than some of the workers. Without that bound partitions that roll
-// under `never`, whose fsyncs take long behind a full disk, have every worker, and its queue, while a commit waits for one.
+// under `never`, whose fsyncs take long behind a full disk, have every worker, and its queue, while a commit waits for one. But they come
+// to one, or urgent streams without an end would keep them from ever being synced.
 type readyQueue struct {
 	backgroundMax int // workers
 
@@ -15,10 +16,14 @@ type readyQueue struct {
 		sync.Mutex
 		urgent, background         []*Stream
 		running, backgroundRunning int
+		passedBy                   int // urgent streams taken since the last one of the background
 		closed                     bool
 		wake                       *sync.Cond // there is something that next may return, or closed
 	}
 }
+
+// passedByMax is how many urgent streams may pass the background by before it has a worker.
+const passedByMax = 8
 
 // run is what a worker has taken on.
 type run struct {
@@ -75,13 +80,17 @@ func (q *readyQueue) next() (r run, ok bool) {
 
 // takeLocked takes the stream whose turn it is. ok is false when there is none that may have a worker now.
 func (q *readyQueue) takeLocked() (r run, ok bool) {
+	urgent := len(q.mu.urgent) > 0
+	background := len(q.mu.background) > 0 && q.mu.backgroundRunning < q.backgroundMax
 	switch {
-	case len(q.mu.urgent) > 0:
-		r.stream = popFirst(&q.mu.urgent)
-		r.alone = len(q.mu.urgent) == 0
-	case len(q.mu.background) > 0 && q.mu.backgroundRunning < q.backgroundMax:
+	case background && (!urgent || q.mu.backgroundRunning == 0 && q.mu.passedBy >= passedByMax):
 		r.stream, r.background = popFirst(&q.mu.background), true
 		q.mu.backgroundRunning++
+		q.mu.passedBy = 0
+	case urgent:
+		r.stream = popFirst(&q.mu.urgent)
+		r.alone = len(q.mu.urgent) == 0
+		q.mu.passedBy++
 	default:
 		return r, false
 	}

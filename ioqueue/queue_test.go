@@ -62,6 +62,36 @@ func TestQueueBoundsTheBackground(t *testing.T) {
 	}
 }
 
+// TestQueueComesToTheBackground: urgent streams without an end leave a worker to the background, and no more than one.
+func TestQueueComesToTheBackground(t *testing.T) {
+	var q readyQueue
+	q.init(2)
+	for range 4 {
+		q.add(&Stream{}, true)
+	}
+	for left := 3; left >= 2; left-- { // the second once the first is done, not beside it
+		var first run
+		for range 4 * passedByMax {
+			q.add(&Stream{}, false)
+			q.add(&Stream{}, false)
+			switch r, ok := q.takeLocked(); {
+			case !ok:
+				t.Fatal("no stream to take, want one")
+			case !r.background:
+				q.done(r)
+			case first.background:
+				t.Fatal("took a second of the background beside the first while urgent ones wait, want one")
+			default:
+				first = r
+			}
+		}
+		if n := len(q.mu.background); n != left {
+			t.Fatalf("%d of the background left after %d turns, want %d", n, 4*passedByMax, left)
+		}
+		q.done(first)
+	}
+}
+
 // TestNeverLeavesWorkersToOthers: partitions that roll under never have no more than Background of the workers, and whoever waits for an fsync has
 // another; each of them has its turn in the end.
 func TestNeverLeavesWorkersToOthers(t *testing.T) {

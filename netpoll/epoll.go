@@ -193,7 +193,7 @@ func (e *epollLoop) wait() {
 	n, errno := e.sys.epollWait(e.epfd, e.events, timeout, kept)
 	e.asleep.Store(false)
 	now := e.srv.nanos()
-	e.rest.end(now, kept, n > 0)
+	e.rest.end(now, kept, n > 0 || timeout == 0)
 	if now-before > sleptLeast {
 		e.yielded = now // others had the P, or another, meanwhile
 	}

@@ -1,7 +1,10 @@
 package netpoll
 
 import (
+	"math"
+	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -22,9 +25,18 @@ const (
 	restKept  = int64(100 * time.Millisecond)
 	// restScheduled is after how long a loop goes through the scheduler before it sleeps: with restShort it is less than the monitor's 10 ms.
 	restScheduled = int64(5 * time.Millisecond)
-	// keptSpare is how many Ps are left to others while loops keep theirs.
-	keptSpare = 4
 )
+
+// keptSpare is how many Ps are left to others while loops keep theirs: one for each core, so that no core stands idle for want of one, and at least as
+// many as a broker gives its fsyncs. All where the runtime sends no signals, by which a kept P lets the world be stopped.
+var keptSpare = sparePs(runtime.GOMAXPROCS(0), os.Getenv("GODEBUG"))
+
+func sparePs(cores int, debug string) int32 {
+	if strings.Contains(debug, "asyncpreemptoff=1") {
+		return math.MaxInt32 / 2
+	}
+	return int32(max(4, cores))
+}
 
 // keptPs is how many loops of this process sleep in the second way.
 var keptPs atomic.Int32
@@ -42,7 +54,7 @@ func dropP() { keptPs.Add(-1) }
 
 // rest is when a loop was busy last.
 type rest struct {
-	event     int64 // nanos of the last wait that found something
+	event     int64 // nanos of the last wait after which there was something to do
 	scheduled int64 // nanos when it last went through the scheduler
 }
 
@@ -67,12 +79,12 @@ func (r *rest) begin(now int64) (timeoutMs int, kept bool) {
 	return -1, false
 }
 
-// end notes that a sleep is over, and whether something was found.
-func (r *rest) end(now int64, kept, found bool) {
+// end notes that a sleep is over, and whether the loop has something to do.
+func (r *rest) end(now int64, kept, busy bool) {
 	if kept {
 		dropP()
 	}
-	if found {
+	if busy {
 		r.event = now
 	}
 }

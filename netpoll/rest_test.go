@@ -16,7 +16,7 @@ func onPs(t *testing.T, n int) {
 
 // TestRestByHowLongALoopWasIdle: short system calls first, then one that keeps the P, then one without an end.
 func TestRestByHowLongALoopWasIdle(t *testing.T) {
-	onPs(t, keptSpare+1)
+	onPs(t, int(keptSpare)+1)
 	const now = int64(time.Hour)
 	ms := int64(time.Millisecond)
 	for _, c := range []struct {
@@ -48,7 +48,7 @@ func TestRestByHowLongALoopWasIdle(t *testing.T) {
 
 // TestLoopsLeaveSparePs: no more loops keep their Ps than leave keptSpare to others, and those give them back.
 func TestLoopsLeaveSparePs(t *testing.T) {
-	onPs(t, keptSpare+2)
+	onPs(t, int(keptSpare)+2)
 	for round := range 2 {
 		for i, want := range []bool{true, true, false, false} {
 			if got := keepP(); got != want {
@@ -65,10 +65,26 @@ func TestLoopsLeaveSparePs(t *testing.T) {
 	}
 }
 
+// TestSparePs: a P for each core is left to others, and all of them where nothing but a signal would end the sleep of who keeps one.
+func TestSparePs(t *testing.T) {
+	for _, c := range []struct {
+		cores int
+		debug string
+		want  int32
+	}{{1, "", 4}, {2, "gctrace=1", 4}, {16, "", 16}, {64, "asyncpreemptoff=0", 64}} {
+		if got := sparePs(c.cores, c.debug); got != c.want {
+			t.Errorf("%d cores, GODEBUG=%q: %d spare Ps, want %d", c.cores, c.debug, got, c.want)
+		}
+	}
+	if got := sparePs(2, "gctrace=1,asyncpreemptoff=1"); got < 1<<20 {
+		t.Errorf("%d spare Ps without the runtime's signals, want more than there are", got)
+	}
+}
+
 // TestALoopThatKeepsItsPAnswers: while it sleeps in the kernel with its P it still serves events and posts, lets the world be stopped, and in the end
 // gives the P up.
 func TestALoopThatKeepsItsPAnswers(t *testing.T) {
-	onPs(t, keptSpare+2)
+	onPs(t, int(keptSpare)+2)
 	now := newFake()
 	s := startServer(t, Options{Impl: ImplEpoll, Loops: 1, Handler: newRecorder(t, echo), Clock: now, IdleTimeout: -1, FrameTimeout: -1})
 	c := dial(t, s)
