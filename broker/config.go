@@ -75,7 +75,7 @@ func NewConfig(static map[string]string) (*Config, []string, error) {
 	for _, name := range slices.Sorted(maps.Keys(static)) {
 		key := c.byName[name]
 		if key == nil {
-			warnings = append(warnings, unknownKey(name, c.broker))
+			warnings = append(warnings, unknownKey(name, c.broker, " is ignored"))
 			continue
 		}
 		if err := key.Check(static[name]); err != nil {
@@ -84,6 +84,20 @@ func NewConfig(static map[string]string) (*Config, []string, error) {
 		c.static[name] = static[name]
 	}
 	return c, warnings, c.checkTogether()
+}
+
+// CheckStatic is NewConfig's check for those who take an unknown key for a mistake: it is an error that wraps ErrConfig.
+func CheckStatic(values map[string]string) error {
+	c, warnings, err := NewConfig(values)
+	if err != nil || len(warnings) == 0 {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if c.byName[name] == nil {
+			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.broker, ""))
+		}
+	}
+	return nil
 }
 
 // checkTogether holds values against each other.
@@ -126,7 +140,7 @@ func (c *Config) CheckBroker(values map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		key := c.byName[name]
 		if key == nil {
-			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.broker))
+			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.broker, ""))
 		}
 		if !key.Dynamic {
 			return fmt.Errorf("%w: %s=%q: can only be set in the properties file, and takes effect at a restart", ErrConfig, name, values[name])
@@ -153,7 +167,7 @@ func (c *Config) CheckTopic(values map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		key := c.topics[name]
 		if key == nil {
-			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.topic))
+			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.topic, ""))
 		}
 		if err := key.Check(values[name]); err != nil {
 			return err

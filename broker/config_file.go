@@ -97,8 +97,9 @@ func unescape(text string) string {
 	return b.String()
 }
 
-// unknownKey words the warning about a key that is not in the table.
-func unknownKey(name string, keys []Key) string {
+// unknownKey says that a key is not in the table, and which one may be meant. What becomes of it is for the caller to say: " is ignored",
+// or nothing where it is refused.
+func unknownKey(name string, keys []Key, fate string) string {
 	best, distance := "", 4
 	for i := range keys {
 		if d := editDistance(name, keys[i].Name); d < distance {
@@ -106,9 +107,9 @@ func unknownKey(name string, keys []Key) string {
 		}
 	}
 	if best != "" {
-		return fmt.Sprintf("unknown key %q is ignored; did you mean %q?", name, best)
+		return fmt.Sprintf("unknown key %q%s; did you mean %q?", name, fate, best)
 	}
-	return fmt.Sprintf("unknown key %q is ignored", name)
+	return fmt.Sprintf("unknown key %q%s; `weir config keys` lists the known ones", name, fate)
 }
 
 // editDistance counts the single-character edits between two words (Levenshtein).

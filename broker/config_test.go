@@ -50,6 +50,26 @@ func TestUnknownKeysWarnWithAHint(t *testing.T) {
 	if !strings.Contains(warnings[0], `did you mean "log.retention.bytes"`) {
 		t.Errorf("no hint in %q", warnings[0])
 	}
+	if !strings.Contains(warnings[0], "is ignored") || !strings.Contains(warnings[1], "is ignored") {
+		t.Errorf("%q do not say what becomes of the keys", warnings)
+	}
+}
+
+// A refused key is not one that is ignored.
+func TestARefusedUnknownKeyIsNotIgnored(t *testing.T) {
+	c, _, err := NewConfig(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{"fsync.polcy": "never"}
+	for name, err := range map[string]error{"topic": c.CheckTopic(values), "broker": c.CheckBroker(values), "static": CheckStatic(values)} {
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), `unknown key "fsync.polcy"; did you mean "fsync.policy"?`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := CheckStatic(map[string]string{"fsync.policy": "never"}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestSettingsFallThroughTopicDynamicStaticDefault(t *testing.T) {
