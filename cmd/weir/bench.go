@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/bench"
+	"github.com/weirmq/weir/broker"
 	benchprofiles "github.com/weirmq/weir/profiles/bench"
 	"github.com/weirmq/weir/scripts/peers"
 )
@@ -222,6 +223,9 @@ func (f *benchFlags) run(cmd *cobra.Command, p *bench.Profile) error {
 	if err != nil {
 		return usageError("--warm-memory: %v", err)
 	}
+	if err := f.checkSettings(); err != nil {
+		return err
+	}
 	ctx := cmd.Context()
 	targets, err := f.resolve(ctx, cmd.ErrOrStderr())
 	if err != nil {
@@ -245,6 +249,23 @@ func (f *benchFlags) run(cmd *cobra.Command, p *bench.Profile) error {
 		return err
 	}
 	return errors.Join(err, f.publish(cmd, res))
+}
+
+// checkSettings holds --set against the embedded broker's keys. The broker would start beside an unknown one, with a warning that nobody sees,
+// and something else would be measured than was asked for. Peers do not get these settings, so that Apache Kafka's other keys are mistakes too.
+func (f *benchFlags) checkSettings() error {
+	values := map[string]string{}
+	for _, setting := range f.set {
+		key, value, ok := strings.Cut(setting, "=")
+		if !ok || key == "" {
+			return usageError("--set %q: must be KEY=VALUE", setting)
+		}
+		values[key] = value
+	}
+	if err := broker.CheckStatic(values); err != nil {
+		return usageError("--set: %w", err)
+	}
+	return nil
 }
 
 // publish prints and writes the results. Faults and results without a valid run give the errors that end the program with a status of

@@ -247,6 +247,11 @@ func TestBenchUsageErrors(t *testing.T) {
 		{[]string{"--acks", "7"}, "field acks"},
 		{[]string{"--target", "nonsense"}, "field address"},
 		{[]string{"--warm-memory", "much"}, "--warm-memory"},
+		{[]string{"--set", "fsync.polcy=never"}, `unknown key "fsync.polcy"; did you mean "fsync.policy"?`},
+		{[]string{"run", "acks-fsync", "--set", "fsync.polcy=never"}, `unknown key "fsync.polcy"; did you mean "fsync.policy"?`},
+		{[]string{"--set", "zookeeper.connect=x:1"}, "unknown key \"zookeeper.connect\"; `weir config keys` lists"},
+		{[]string{"--set", "num.partitions=0"}, `num.partitions="0"`},
+		{[]string{"--set", "num.partitions"}, "KEY=VALUE"},
 		{[]string{"compare", "/nowhere.json", "/nowhere.json"}, "/nowhere.json"},
 	} {
 		_, stderr, status := run(t, "", append([]string{"bench"}, c.args...)...)
