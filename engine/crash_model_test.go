@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -99,6 +100,11 @@ func (r *crashRun) expectLocked(killed bool) expectation {
 // verifyRecovered opens a store on a crashed disk and compares its logs with what had to survive. It returns what has to survive from
 // then on. With probe it also appends, and then the result is of no use.
 func verifyRecovered(fsys vfs.FS, seed uint64, dirs []string, want expectation, probe bool) (got expectation, err error) {
+	for _, dir := range dirs {
+		if err := inspectFronts(fsys, dir); err != nil {
+			return got, fmt.Errorf("a dump finds: %w", err)
+		}
+	}
 	s, err := OpenStore(crashStoreOptions(fsys, seed, dirs))
 	if err != nil {
 		return got, fmt.Errorf("open: %w", err)
@@ -117,6 +123,32 @@ func verifyRecovered(fsys vfs.FS, seed uint64, dirs []string, want expectation, 
 		got.logs = append(got.logs, next)
 	}
 	return got, nil
+}
+
+// inspectFronts does of Inspect what tells that a log's first segment is missing: no crash takes it.
+func inspectFronts(fsys vfs.FS, dir string) error {
+	in := frontInspector{fs: fsys, dir: dir}
+	partitions, err := fsys.List(dir)
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range partitions {
+		if _, ok := parsePartitionDir(name); !ok {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		names, err := fsys.List(path)
+		if err != nil {
+			return err
+		}
+		if err := in.fault(path, names); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // verifyLog compares one log. The result is what must survive the next crash; the log is nil where the topic is gone.

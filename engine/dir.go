@@ -36,9 +36,11 @@ type logDir struct {
 	// failure is the error that took the directory offline.
 	failure atomic.Pointer[error]
 
-	// What the checkpoints said at start. recoveryKnown is false when the recovery points were missing or damaged.
+	// What the checkpoints said at start. recoveryKnown is false when the recovery points were missing or damaged, startsKnown when the log
+	// starts were.
 	clean         bool
 	recoveryKnown bool
+	startsKnown   bool
 	start         map[TopicPartition]startPoint
 
 	space dirSpace
@@ -179,6 +181,8 @@ func (d *logDir) readCheckpoints() error {
 	if err != nil {
 		return err
 	}
+	// They are written before the first recovery point is.
+	d.startsKnown = starts != nil || points != nil && len(points) == 0
 	marks, err := d.readCheckpoint(replicationOffsetCheckpointName)
 	if err != nil {
 		return err

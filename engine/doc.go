@@ -18,6 +18,7 @@
 //	segment.go, index.go  one segment and its sparse indexes; cursor.go walks the batches of a file
 //	segfile.go            files under the cap of open files; names made durable with the first fsync
 //	offsets.go            the offsets and the one setter; waiters.go who waits for them
+//	front.go              a first segment that is missing
 //	recovery.go           after an unclean stop; cuts.go what that has to know of the process before
 //	truncate.go, retention.go, compaction.go and cleaner*.go: what takes records away
 //	producers*.go, txn*.go, epochs.go, checkpoint*.go: idempotence, aborted transactions, leader epochs, small files

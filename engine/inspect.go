@@ -119,7 +119,8 @@ type FileReport struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Inspect verifies the file at path, or all files at and below a directory, in name order. It never writes and needs no
+// Inspect verifies the file at path, or all files at and below a directory, in name order; a first segment of a partition that is missing has
+// a report too. It never writes and needs no
 // lock, so that it may run beside a broker; the tail of an active segment may then be seen half written. Faults are in
 // the reports; err is only for what could not be read at all, and for Visit's own.
 func Inspect(fsys vfs.FS, path string, o InspectOptions) (reports []FileReport, err error) {
@@ -131,17 +132,25 @@ func Inspect(fsys vfs.FS, path string, o InspectOptions) (reports []FileReport, 
 		r, err := inspectFile(fsys, path, o)
 		return []FileReport{r}, err
 	}
-	return inspectDir(fsys, path, o, 0)
+	return inspectDir(fsys, path, o, 0, &frontInspector{fs: fsys, dir: filepath.Dir(path)})
 }
 
 // inspectDepthMax is a log directory (0), its partitions (1), and one level to spare.
 const inspectDepthMax = 2
 
-func inspectDir(fsys vfs.FS, dir string, o InspectOptions, depth int) (reports []FileReport, err error) {
+func inspectDir(fsys vfs.FS, dir string, o InspectOptions, depth int, fronts *frontInspector) (reports []FileReport, err error) {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return nil, fmt.Errorf("inspect: %w", err)
 	}
+	if err := fronts.fault(dir, names); err != nil {
+		var fault *CorruptFileError
+		if !errors.As(err, &fault) {
+			return nil, err
+		}
+		reports = append(reports, FileReport{Path: fault.Path, Kind: KindLog, Fault: fault})
+	}
+	below := &frontInspector{fs: fsys, dir: dir}
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		info, err := fsys.Stat(path)
@@ -150,7 +159,7 @@ func inspectDir(fsys vfs.FS, dir string, o InspectOptions, depth int) (reports [
 		}
 		switch {
 		case info.Dir && depth < inspectDepthMax:
-			sub, err := inspectDir(fsys, path, o, depth+1)
+			sub, err := inspectDir(fsys, path, o, depth+1, below)
 			reports = append(reports, sub...)
 			if err != nil {
 				return reports, err

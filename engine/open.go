@@ -93,7 +93,7 @@ func (l *Log) open() error {
 	if err := l.openEpochs(&o); err != nil {
 		return err
 	}
-	if err := l.checkFront(&o); err != nil {
+	if err := l.checkFront(&o, names); err != nil {
 		return err
 	}
 	if err := l.openEnd(&o, cfg); err != nil {
@@ -184,32 +184,6 @@ func (l *Log) findSegments(names []string, cfg *LogConfig) []*segment {
 	return segs
 }
 
-// checkFront decides about a first segment that begins above the log start. Retention writes the log start down before it
-// removes a segment, so above the recovery point that is a file whose name had not reached the disk: all records after it go too.
-// Otherwise the checkpoint comes from a broker that does not write log starts that a file name tells.
-func (l *Log) checkFront(o *opened) error {
-	if len(o.segs) == 0 || o.segs[0].base <= o.logStart {
-		return nil
-	}
-	c := recoveryCase{fault: faultGap, side: aboveRecoveryPoint}
-	switch {
-	case !l.dir.recoveryKnown || l.start.clean || l.start.recoveryPoint >= o.segs[0].base:
-		c.side, c.compacted = belowRecoveryPoint, true // such a gap is no loss
-	case l.start.recoveryPoint > o.logStart:
-		c.side = belowRecoveryPoint
-	}
-	switch decide(c) {
-	case actGoOn:
-		o.logStart = o.segs[0].base
-	case actTruncate:
-		return l.restartAtLogStart(o)
-	default:
-		o.fault = corruptFile(l.part.path, 0, "first segment", o.segs[0].base, fmt.Sprintf("%d, the log start", o.logStart))
-		o.segs = nil
-	}
-	return nil
-}
-
 // openEnd finds the log's end: by the checkpoint after a clean shutdown, if the newest segment bears it out, else by recovery.
 func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
 	for _, s := range o.segs {
@@ -222,8 +196,7 @@ func (l *Log) openEnd(o *opened, cfg *LogConfig) error {
 	if len(o.segs) == 0 {
 		o.logEnd = max(o.logStart, 0)
 		if l.start.recoveryPoint > o.logEnd && o.fault == nil {
-			o.fault = corruptFile(l.part.path, 0, "segments", "none",
-				fmt.Sprintf("records up to offset %d, as the recovery point says", l.start.recoveryPoint))
+			o.fault = noSegments(l.part.path, l.start.recoveryPoint)
 		}
 		return nil
 	}
@@ -370,8 +343,8 @@ func (l *Log) openEpochs(o *opened) error {
 
 // replay restores the producer state, and above reindexFrom the leader epochs and the indexes of aborted transactions.
 func (l *Log) replay(o *opened) error {
-	if !l.mu.onDisk {
-		return nil
+	if !l.mu.onDisk || o.fault != nil && len(o.segs) == 0 {
+		return nil // nothing can be read; the snapshots stay for when the files that are missing are put back
 	}
 	nowMs := l.store.nowMs()
 	// A snapshot above reindexFrom would skip the transactions whose entries have to be written again.
@@ -488,6 +461,10 @@ func (l *Log) begin(o *opened, cfg *LogConfig) error {
 		}
 	}
 	if o.fault != nil {
+		if !l.dir.recoveryKnown {
+			// The next start knows recovery points again: one just above the fault, or it would cut the log there.
+			l.checkpointed.Store(o.logEnd + 1)
+		}
 		_ = l.offline(o.fault)
 	}
 	return nil

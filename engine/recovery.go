@@ -25,7 +25,8 @@ import (
 //	overlap: the next segment begins      | truncate there                 | corrupt         | corrupt
 //	inside this one                       |                                |                 |
 //
-// "Corrupt" truncates nothing: the partition is offline, and read-only below the fault.
+// "Corrupt" truncates nothing: the partition is offline, and read-only below the fault. A first segment above the log start is a gap in a log that
+// is not compacted (checkFront).
 type faultKind uint8
 
 const (

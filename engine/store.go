@@ -260,6 +260,9 @@ func (s *Store) findLogs() error {
 			if other := s.mu.logs[tp]; other != nil {
 				return fmt.Errorf("%w: partition %s lies in %s and in %s", ErrCorrupt, tp, other.dir.path, d.path)
 			}
+			if !d.startsKnown {
+				d.guessStart(tp)
+			}
 			l := s.newLog(d, tp, s.o.Config(tp.Topic).EnsureDefaults())
 			l.known, l.mu.onDisk = true, true
 		}
