@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -116,14 +117,15 @@ func (f *consumeFlags) run(cmd *cobra.Command, topic string) error {
 	if err != nil || len(starts) == 0 {
 		return err
 	}
-	client, err := f.client.connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}))
+	client, err := f.client.connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}),
+		kgo.KeepRetryableFetchErrors(), kgo.KeepControlRecords())
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	out := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
 	defer out.Flush()
-	return f.poll(cmd.Context(), client, ends, out, print)
+	return newReading(f, topic, starts, ends).run(cmd.Context(), client, out, print)
 }
 
 // plan asks for the partitions and where to start in each; for --until-end also where each ends now, leaving out those
@@ -190,15 +192,16 @@ func (f *consumeFlags) bound(ctx context.Context, admin *kadm.Client, topic stri
 	for p := range starts {
 		end, _ := last.Lookup(topic, p)
 		begin, _ := first.Lookup(topic, p)
-		if end.Err != nil {
-			return topicError("asking the end of", topic, end.Err, "")
+		found, _ := after.Lookup(topic, p)
+		if err := cmp.Or(end.Err, begin.Err, found.Err); err != nil { // else the partition would seem to have nothing to read
+			return fmt.Errorf("asking where partition %d of topic %s starts and ends at %s: %w; `weir topic describe %s` shows its state",
+				p, topic, f.client.brokers, err, topic)
 		}
 		at := end.Offset
 		switch {
 		case f.fromBeginning:
 			at = begin.Offset
 		case f.timestamp != "":
-			found, _ := after.Lookup(topic, p)
 			at = found.Offset
 		case f.offset != "":
 			if at, _ = strconv.ParseInt(f.offset, 10, 64); at < 0 {
@@ -216,36 +219,6 @@ func (f *consumeFlags) bound(ctx context.Context, admin *kadm.Client, topic stri
 			continue
 		}
 		starts[p], ends[p] = kgo.NewOffset().At(at), end.Offset
-	}
-	return nil
-}
-
-func (f *consumeFlags) poll(ctx context.Context, client *kgo.Client, ends map[int32]int64, out *bufio.Writer, print func(*bufio.Writer, *kgo.Record)) error {
-	printed := 0
-	for ctx.Err() == nil {
-		if f.untilEnd && len(ends) == 0 {
-			return nil
-		}
-		fetches := client.PollFetches(ctx)
-		for _, failure := range fetches.Errors() {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("reading %s partition %d at %s: %w", failure.Topic, failure.Partition, f.client.brokers, failure.Err)
-		}
-		for records := fetches.RecordIter(); !records.Done(); {
-			record := records.Next()
-			print(out, record)
-			if printed++; f.count > 0 && printed >= f.count {
-				return nil
-			}
-			if end, ok := ends[record.Partition]; ok && record.Offset+1 >= end {
-				delete(ends, record.Partition)
-			}
-		}
-		if err := out.Flush(); err != nil {
-			return fmt.Errorf("writing records: %w", err)
-		}
 	}
 	return nil
 }
