@@ -2,6 +2,9 @@ package broker
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -9,7 +12,7 @@ import (
 )
 
 // Tagged fields (KIP-482) of weir's own in DescribeLogDirs responses from v2 on: how durable the partitions are, for `weir topic describe`.
-// Clients skip tags that they do not know; Kafka numbers its own from 0. Each value is a big-endian int64. The numbers are a format:
+// Clients skip tags that they do not know; Kafka numbers its own from 0. Each value but tagOffline's is a big-endian int64. The numbers are a format:
 // FORMATS.md lists them, none is ever used for anything else.
 const (
 	tagLogStart      = 10000 + iota // partition: its first offset
@@ -21,6 +24,7 @@ const (
 	tagSyncedAppends                // both: appends that they made durable
 	tagSyncP50                      // directory: duration of its fsyncs since the start, in microseconds
 	tagSyncP99                      // directory
+	tagOffline                      // partition: text, why it takes no records; absent while it does
 )
 
 func setTag(tags *kmsg.Tags, key uint32, value int64) {
@@ -36,6 +40,9 @@ func tagPartition(tags *kmsg.Tags, log *engine.Log) {
 	setTag(tags, tagUnsyncedBytes, stats.UnsyncedBytes)
 	setTag(tags, tagSyncs, stats.Syncs)
 	setTag(tags, tagSyncedAppends, stats.SyncedAppends)
+	if err := log.Err(); err != nil && !errors.Is(err, engine.ErrClosed) {
+		tags.Set(tagOffline, []byte(strings.TrimPrefix(err.Error(), fmt.Sprintf("%v: %s: ", engine.ErrOffline, log.TopicPartition()))))
+	}
 }
 
 func tagDir(tags *kmsg.Tags, stats *engine.DirStats) {
@@ -65,6 +72,17 @@ func ReadLogDurability(tags *kmsg.Tags) (d LogDurability, ok bool) {
 		tagUnsyncedBytes: &d.UnsyncedBytes, tagSyncs: &d.Syncs, tagSyncedAppends: &d.SyncedAppends,
 	})
 	return d, ok
+}
+
+// ReadLogOffline reads from the tags of a partition in a DescribeLogDirs response why it takes no records: because it is damaged, or its log directory
+// has failed. ok is false when it takes them, as far as weir's tags tell.
+func ReadLogOffline(tags *kmsg.Tags) (why string, ok bool) {
+	tags.Each(func(key uint32, value []byte) {
+		if key == tagOffline {
+			why, ok = string(value), true
+		}
+	})
+	return why, ok
 }
 
 // ReadSyncLatency reads the tags of a directory in a DescribeLogDirs response: the median and the 99th percentile of its fsyncs since

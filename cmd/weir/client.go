@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -24,9 +28,14 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 func (f *clientFlags) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 	var seeds []string
 	for _, seed := range strings.Split(f.brokers, ",") {
-		if seed = strings.TrimSpace(seed); seed != "" {
-			seeds = append(seeds, seed)
+		if seed = strings.TrimSpace(seed); seed == "" {
+			continue
 		}
+		_, port, err := net.SplitHostPort(seed)
+		if n, numberErr := strconv.ParseUint(port, 10, 16); err != nil || numberErr != nil || n == 0 {
+			return nil, usageError("--brokers=%q: %q must be HOST:PORT, such as 127.0.0.1:9092", f.brokers, seed)
+		}
+		seeds = append(seeds, seed)
 	}
 	if len(seeds) == 0 {
 		return nil, usageError("--brokers=%q names no broker; give HOST:PORT", f.brokers)
@@ -43,7 +52,18 @@ func (f *clientFlags) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 	return client, nil
 }
 
+// missing says that a topic does not exist.
+func (f *clientFlags) missing(topic string) error {
+	return fmt.Errorf("topic %s does not exist at %s; `weir topic list` shows those that do", topic, f.brokers)
+}
+
+// errorText is an error to go on after: Kafka's descriptions end with a full stop.
+func errorText(err error) string { return strings.TrimSuffix(err.Error(), ".") }
+
 // unreachable words an error of a request so that it says which broker was asked.
 func (f *clientFlags) unreachable(err error) error {
+	if shards := (*kadm.ShardErrors)(nil); errors.As(err, &shards) && len(shards.Errs) > 0 {
+		err = shards.Errs[0].Err // beside it they tell how many brokers were asked
+	}
 	return fmt.Errorf("asking %s: %w", f.brokers, err)
 }

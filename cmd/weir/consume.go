@@ -155,7 +155,7 @@ func (f *consumeFlags) partitions(ctx context.Context, admin *kadm.Client, topic
 	}
 	detail, ok := topics[topic]
 	if !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition) {
-		return nil, fmt.Errorf("topic %s does not exist at %s; `weir topic list` shows those that do", topic, f.client.brokers)
+		return nil, f.client.missing(topic)
 	}
 	if detail.Err != nil {
 		return nil, topicError("reading", topic, detail.Err, "")
@@ -194,8 +194,8 @@ func (f *consumeFlags) bound(ctx context.Context, admin *kadm.Client, topic stri
 		begin, _ := first.Lookup(topic, p)
 		found, _ := after.Lookup(topic, p)
 		if err := cmp.Or(end.Err, begin.Err, found.Err); err != nil { // else the partition would seem to have nothing to read
-			return fmt.Errorf("asking where partition %d of topic %s starts and ends at %s: %w; `weir topic describe %s` shows its state",
-				p, topic, f.client.brokers, err, topic)
+			return fmt.Errorf("asking where partition %d of topic %s starts and ends at %s: %s; `weir topic describe %s` shows its state",
+				p, topic, f.client.brokers, errorText(err), topic)
 		}
 		at := end.Offset
 		switch {

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // describeJSON is `weir topic describe --json`.
@@ -155,5 +158,60 @@ func TestDoctor(t *testing.T) {
 	lost.stop()
 	if levels, _, status := doctor("--dial", "--brokers", s.address, "--timeout", "1s"); levels["broker"] != "fail" || status != 1 {
 		t.Errorf("a broker that does not run: %v, exit status %d", levels, status)
+	}
+}
+
+// TestDescribeMarksOfflinePartitions: damage shows once it was met, in the table and in JSON, and where it is.
+func TestDescribeMarksOfflinePartitions(t *testing.T) {
+	s := damagedTopic(t)
+	if _, _, status := run(t, "", "consume", "c", "--partition", "0", "--from-beginning", "--until-end", "--timeout", "1s", "-b", s.address); status != 1 {
+		t.Fatalf("consume: exit status %d, want 1", status)
+	}
+	damaged, whole := describeJSON(t, s, "c").Partitions[0], describeJSON(t, s, "c").Partitions[1]
+	if damaged.State != partitionOffline || !strings.Contains(damaged.Error, "c-0/00000000000000000000.log: corrupt at byte ") ||
+		strings.Contains(damaged.Error, "engine:") || damaged.End != 150 {
+		t.Errorf("the damaged partition: %+v", damaged)
+	}
+	if whole.State != partitionOnline || whole.Error != "" {
+		t.Errorf("the whole partition: %+v", whole)
+	}
+	table := must(t, "", "topic", "describe", "c", "-b", s.address)
+	for _, want := range []string{"\n0          OFFLINE  1 ", "\n1          online   1 ", "\npartition 0 is OFFLINE: " + damaged.Error + "\n"} {
+		if !strings.Contains(table, want) {
+			t.Errorf("the table lacks %q:\n%s", want, table)
+		}
+	}
+}
+
+// A failed log directory tells nothing of the partitions in it: they are those that are in no other.
+func TestDescribeMarksPartitionsOfAFailedDirectory(t *testing.T) {
+	failed, sound := kmsg.NewDescribeLogDirsResponseDir(), kmsg.NewDescribeLogDirsResponseDir()
+	failed.Dir, failed.ErrorCode, sound.Dir = "/disk1", kerr.KafkaStorageError.Code, "/disk2"
+	topic := kmsg.NewDescribeLogDirsResponseDirTopic()
+	topic.Topic = "c"
+	p := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
+	p.Partition = 1
+	topic.Partitions = append(topic.Partitions, p)
+	sound.Topics = append(sound.Topics, topic)
+	detail := topicDetail{Name: "c"}
+	for i, leader := range []int32{1, 1, 2} {
+		detail.Partitions = append(detail.Partitions, partitionRow{Partition: int32(i), State: partitionOnline, Leader: leader})
+	}
+	detail.addLogDirs(1, []kmsg.DescribeLogDirsResponseDir{failed, sound})
+	for i, want := range []string{"its log directory has failed: /disk1: KAFKA_STORAGE_ERROR", "", ""} {
+		if row := detail.Partitions[i]; !strings.HasPrefix(row.Error, want) || (row.State == partitionOffline) != (want != "") {
+			t.Errorf("partition %d: %+v, want %q", i, row, want)
+		}
+	}
+}
+
+// A topic that is not there is told in the same words by all that read it.
+func TestMissingTopicsAreToldAlike(t *testing.T) {
+	s := serve(t, t.TempDir())
+	want := "weir: topic nope does not exist at " + s.address + "; `weir topic list` shows those that do\n"
+	for _, args := range [][]string{{"topic", "describe", "nope"}, {"explain", "nope"}, {"consume", "nope"}} {
+		if _, stderr, status := run(t, "", append(args, "--brokers", s.address)...); status != 1 || stderr != want {
+			t.Errorf("%v: exit status %d, %q; want 1 and %q", args, status, stderr, want)
+		}
 	}
 }

@@ -64,7 +64,7 @@ func newExplainCmd() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(cmd, flags, func(ctx context.Context, client *kgo.Client) error {
-				e, err := explain(ctx, client, args[0])
+				e, err := explain(ctx, flags, client, args[0])
 				if err != nil {
 					return err
 				}
@@ -80,8 +80,8 @@ func newExplainCmd() *cobra.Command {
 	return cmd
 }
 
-func explain(ctx context.Context, client *kgo.Client, topic string) (*explanation, error) {
-	detail, err := describeTopic(ctx, client, topic, true)
+func explain(ctx context.Context, flags *clientFlags, client *kgo.Client, topic string) (*explanation, error) {
+	detail, err := describeTopic(ctx, flags, client, topic, true)
 	if err != nil {
 		return nil, err
 	}

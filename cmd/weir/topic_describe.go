@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -20,9 +22,17 @@ import (
 	"github.com/weirmq/weir/engine"
 )
 
+// States of a partition: offline is one that is damaged, whose log directory has failed, or whose broker refuses to tell of it.
+const (
+	partitionOnline  = "online"
+	partitionOffline = "offline"
+)
+
 // partitionRow is one partition in `weir topic describe`.
 type partitionRow struct {
 	Partition  int32          `json:"partition"`
+	State      string         `json:"state"`
+	Error      string         `json:"error,omitempty"` // why it is offline
 	Leader     int32          `json:"leader"`
 	Epoch      int32          `json:"leader_epoch"`
 	Replicas   []int32        `json:"replicas"`
@@ -62,12 +72,13 @@ func newTopicDescribeCmd(flags *clientFlags) *cobra.Command {
 		Long: "Show a topic's partitions, offsets and configuration; where the broker is weir, also how durable each partition is: what a\n" +
 			"power cut cannot take (DURABLE), what was appended (LOG END), the bytes between them, fsyncs and appends per fsync since the\n" +
 			"partition was opened, and the median and 99th percentile of the fsyncs of its log directory since the broker's start.\n" +
-			"Another broker's columns show -.",
+			"Another broker's columns show -. A partition is OFFLINE when damage was met in it, its log directory has failed or its broker\n" +
+			"answers an error: why is told below the table.",
 		Example: "  weir topic describe orders\n  weir topic describe orders --all --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(cmd, flags, func(ctx context.Context, client *kgo.Client) error {
-				detail, err := describeTopic(ctx, client, args[0], all)
+				detail, err := describeTopic(ctx, flags, client, args[0], all)
 				if err != nil {
 					return err
 				}
@@ -83,15 +94,15 @@ func newTopicDescribeCmd(flags *clientFlags) *cobra.Command {
 	return cmd
 }
 
-func describeTopic(ctx context.Context, client *kgo.Client, name string, all bool) (*topicDetail, error) {
+func describeTopic(ctx context.Context, flags *clientFlags, client *kgo.Client, name string, all bool) (*topicDetail, error) {
 	admin := kadm.NewClient(client)
 	topics, err := admin.ListTopics(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, flags.unreachable(err)
 	}
 	topic, ok := topics[name]
-	if !ok {
-		return nil, fmt.Errorf("topic %s does not exist; `weir topic list` shows those that do", name)
+	if !ok || errors.Is(topic.Err, kerr.UnknownTopicOrPartition) {
+		return nil, flags.missing(name)
 	}
 	if topic.Err != nil {
 		return nil, topicError("describing", name, topic.Err, "")
@@ -127,47 +138,84 @@ func (d *topicDetail) addPartitions(ctx context.Context, admin *kadm.Client, par
 		return err
 	}
 	for _, p := range partitions {
-		row := partitionRow{p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, -1, -1, nil}
-		if at, ok := starts.Lookup(d.Name, p.Partition); ok && at.Err == nil {
-			row.LogStart = at.Offset
+		row := partitionRow{Partition: p.Partition, State: partitionOnline, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas,
+			InSync: p.ISR, LogStart: -1, End: -1}
+		start, _ := starts.Lookup(d.Name, p.Partition)
+		end, _ := ends.Lookup(d.Name, p.Partition)
+		if start.Err == nil {
+			row.LogStart = start.Offset
 		}
-		if at, ok := ends.Lookup(d.Name, p.Partition); ok && at.Err == nil {
-			row.End = at.Offset
+		if end.Err == nil {
+			row.End = end.Offset
+		}
+		if err := cmp.Or(p.Err, start.Err, end.Err); err != nil {
+			row.offline(errorText(err))
 		}
 		d.Partitions = append(d.Partitions, row)
 	}
 	return nil
 }
 
-// addDurability fills in what only weir tells. A broker that does not, or may not, leaves the rows as they are.
+// addDurability fills in what only weir tells, and which log directories have failed. A broker that does not, or may not, leaves the rows as they are.
 func (d *topicDetail) addDurability(ctx context.Context, client *kgo.Client) {
 	asked := kmsg.NewDescribeLogDirsRequestTopic()
 	asked.Topic = d.Name
-	rows := map[int32]*partitionRow{}
 	for i := range d.Partitions {
 		asked.Partitions = append(asked.Partitions, d.Partitions[i].Partition)
-		rows[d.Partitions[i].Partition] = &d.Partitions[i]
 	}
 	req := kmsg.NewPtrDescribeLogDirsRequest()
 	req.Topics = append(req.Topics, asked)
 	for _, shard := range client.RequestSharded(ctx, req) {
-		resp, ok := shard.Resp.(*kmsg.DescribeLogDirsResponse)
-		if shard.Err != nil || !ok {
-			continue
-		}
-		for i := range resp.Dirs {
-			for _, topic := range resp.Dirs[i].Topics {
-				for j := range topic.Partitions {
-					if row := rows[topic.Partitions[j].Partition]; row != nil && topic.Topic == d.Name && shard.Meta.NodeID == row.Leader {
-						row.addDurability(&resp.Dirs[i], &topic.Partitions[j])
-					}
-				}
-			}
+		if resp, ok := shard.Resp.(*kmsg.DescribeLogDirsResponse); ok && shard.Err == nil {
+			d.addLogDirs(shard.Meta.NodeID, resp.Dirs)
 		}
 	}
 }
 
+// addLogDirs takes a broker's answer for the partitions that it leads.
+func (d *topicDetail) addLogDirs(broker int32, dirs []kmsg.DescribeLogDirsResponseDir) {
+	rows := map[int32]*partitionRow{}
+	for i := range d.Partitions {
+		if row := &d.Partitions[i]; row.Leader == broker {
+			rows[row.Partition] = row
+		}
+	}
+	var failed []string
+	for i := range dirs {
+		if err := kerr.ErrorForCode(dirs[i].ErrorCode); err != nil {
+			failed = append(failed, dirs[i].Dir+": "+errorText(err))
+		}
+		for _, topic := range dirs[i].Topics {
+			for j := range topic.Partitions {
+				if row := rows[topic.Partitions[j].Partition]; row != nil && topic.Topic == d.Name {
+					row.addDurability(&dirs[i], &topic.Partitions[j])
+					delete(rows, row.Partition)
+				}
+			}
+		}
+	}
+	if len(failed) == 0 {
+		return
+	}
+	for _, row := range rows { // a failed directory does not list its partitions
+		row.offline("its log directory has failed: " + strings.Join(failed, ", or "))
+	}
+}
+
+// shownState is the state in the table, where the one that is not as it should be stands out.
+func (row *partitionRow) shownState() string {
+	if row.State == partitionOffline {
+		return "OFFLINE"
+	}
+	return row.State
+}
+
+func (row *partitionRow) offline(why string) { row.State, row.Error = partitionOffline, why }
+
 func (row *partitionRow) addDurability(dir *kmsg.DescribeLogDirsResponseDir, p *kmsg.DescribeLogDirsResponseDirTopicPartition) {
+	if why, ok := broker.ReadLogOffline(&p.UnknownTags); ok {
+		row.offline(why)
+	}
 	told, ok := broker.ReadLogDurability(&p.UnknownTags)
 	if !ok {
 		return
@@ -186,14 +234,18 @@ func (row *partitionRow) addDurability(dir *kmsg.DescribeLogDirsResponseDir, p *
 
 func printTopic(w io.Writer, detail *topicDetail) error {
 	fmt.Fprintf(w, "topic %s, id %s, %s\n\n", detail.Name, detail.ID, countOf(len(detail.Partitions), "partition"))
-	table := newTable(w, "PARTITION", "LEADER", "EPOCH", "REPLICAS", "IN-SYNC", "LOG START", "HIGH WATERMARK",
+	table := newTable(w, "PARTITION", "STATE", "LEADER", "EPOCH", "REPLICAS", "IN-SYNC", "LOG START", "HIGH WATERMARK",
 		"DURABLE", "LOG END", "UNSYNCED", "FSYNCS", "APPENDS/FSYNC", "FSYNC P50", "FSYNC P99")
 	for _, p := range detail.Partitions {
-		fmt.Fprintf(table, "%d\t%d\t%d\t%v\t%v\t%d\t%d\t%s\n", p.Partition, p.Leader, p.Epoch, p.Replicas, p.InSync, p.LogStart, p.End,
+		fmt.Fprintf(table, "%d\t%s\t%d\t%d\t%v\t%v\t%d\t%d\t%s\n", p.Partition, p.shownState(), p.Leader, p.Epoch, p.Replicas, p.InSync, p.LogStart, p.End,
 			strings.Join(p.Durability.columns(), "\t"))
 	}
-	if err := table.Flush(); err != nil || len(detail.Configs) == 0 {
+	if err := table.Flush(); err != nil {
 		return err
+	}
+	printOffline(w, detail.Partitions)
+	if len(detail.Configs) == 0 {
+		return nil
 	}
 	fmt.Fprintln(w)
 	table = newTable(w, "CONFIG", "VALUE", "SOURCE")
@@ -201,6 +253,21 @@ func printTopic(w io.Writer, detail *topicDetail) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", key, cmp.Or(detail.Configs[key], "(unset)"), detail.sources[key])
 	}
 	return table.Flush()
+}
+
+// printOffline says why partitions are offline, and what that means.
+func printOffline(w io.Writer, partitions []partitionRow) {
+	some := false
+	for _, p := range partitions {
+		if p.State == partitionOffline {
+			fmt.Fprintf(w, "\npartition %d is OFFLINE: %s", p.Partition, p.Error)
+			some = true
+		}
+	}
+	if some {
+		fmt.Fprint(w, "\nwhat to do: an offline partition takes no records, and what lies below a fault can still be read; `weir dump FILE` shows a damaged file,\n"+
+			"and the broker's log says when and why it happened. A failed disk is looked at again when the broker starts.\n")
+	}
 }
 
 // columns are the cells of the table, "-" where nothing is known.
