@@ -148,6 +148,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return &exitError{status: 2, err: err}
 	}
+	if err := checkDataDirs(config); err != nil {
+		return err
+	}
 	if cmd.Context().Err() != nil {
 		return nil // told to stop before there was anything to stop
 	}
@@ -156,7 +159,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		if errors.Is(err, broker.ErrConfig) {
 			return &exitError{status: 2, err: err}
 		}
-		return err
+		return listenRefused(err)
 	}
 	addBlockedSlots()
 	if addr := b.MetricsAddr(); addr != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,6 +111,14 @@ func TestWrongUsageExitsWithTwo(t *testing.T) {
 	f("exclude each other", "consume", "x", "--offset", "1", "--from-beginning")
 	f("must be 0, 1 or all", "produce", "x", "y", "--acks", "2")
 	f("argument", "topic", "describe")
+	f(`--partitions="abc": must be a whole number; see 'weir topic create --help'`, "topic", "create", "x", "-p", "abc")
+	f(`--replication-factor="99999": must be a whole number that is not so far from 0;`, "topic", "create", "x", "--replication-factor", "99999")
+	f(`--timeout="10": must be a duration such as 10s or 1m30s;`, "consume", "x", "--timeout", "10")
+	f(`--until-end="maybe": must be true or false;`, "consume", "x", "--until-end=maybe")
+	f(`--threshold="x": must be a number;`, "bench", "compare", "--threshold", "x")
+	f(`--brokers="foo": "foo" must be HOST:PORT, such as 127.0.0.1:9092`, "topic", "list", "-b", "foo")
+	f(`--brokers="a:1,b:c": "b:c" must be HOST:PORT`, "produce", "x", "y", "-b", "a:1,b:c")
+	f(`"a:9092:1" must be HOST:PORT`, "consume", "x", "-b", "a:9092:1")
 	f("must be debug", "serve", "--log-level", "loud")
 }
 
@@ -118,8 +127,22 @@ func TestPortsInUseExitWithOne(t *testing.T) {
 	s := serve(t, t.TempDir())
 	for _, args := range [][]string{{"--listen", s.address}, {"--listen", "127.0.0.1:0", "--metrics", s.address}} {
 		_, stderr, status := run(t, "", append([]string{"serve", "--data-dir", filepath.Join(t.TempDir(), "d")}, args...)...)
-		if status != 1 || !strings.Contains(stderr, s.address) || !strings.Contains(stderr, "address already in use") {
-			t.Errorf("weir serve %s: exit status %d, %q; want 1 and a word of the address in use", strings.Join(args, " "), status, stderr)
+		want := fmt.Sprintf("weir: listening on %s: address already in use; `ss -ltnp` shows who listens there, %s takes another address\n",
+			s.address, args[len(args)-2])
+		if status != 1 || stderr != want {
+			t.Errorf("weir serve %s: exit status %d, %q; want 1 and %q", strings.Join(args, " "), status, stderr, want)
+		}
+	}
+}
+
+// TestAFileIsNoDataDirectory: it is a slip in the command line, and no disk that fails.
+func TestAFileIsNoDataDirectory(t *testing.T) {
+	file := writeFile(t, "x")
+	for _, dir := range []string{file, filepath.Join(file, "below", "it")} {
+		stdout, stderr, status := run(t, "", "serve", "--listen", "127.0.0.1:0", "--data-dir", dir)
+		want := fmt.Sprintf("weir: data directory %q (--data-dir, log.dirs): %s is a file, not a directory; name a directory, or a path where one can be made\n", dir, file)
+		if status != 2 || stdout != "" || stderr != want {
+			t.Errorf("%s: exit status %d, %q%q; want 2 and %q", dir, status, stdout, stderr, want)
 		}
 	}
 }
