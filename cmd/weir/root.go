@@ -1,9 +1,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newRootCmd() *cobra.Command {
@@ -24,7 +28,7 @@ func newRootCmd() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError("%v; see '%s --help'", err, cmd.CommandPath())
+		return usageError("%v; see '%s --help'", flagError(err), cmd.CommandPath())
 	})
 	root.AddCommand(newServeCmd(), newTopicCmd(), newProduceCmd(), newConsumeCmd(), newDumpCmd(), newConfigCmd(),
 		newExplainCmd(), newDoctorCmd(), newBenchCmd(), newVersionCmd())
@@ -32,6 +36,32 @@ func newRootCmd() *cobra.Command {
 	addCompletions(root)
 	asUsageErrors(root)
 	return root
+}
+
+// flagError says of a value that a flag does not take what it takes, in place of which function could not parse it.
+func flagError(err error) error {
+	invalid := (*pflag.InvalidValueError)(nil)
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	flag := invalid.GetFlag()
+	want := ""
+	switch kind := flag.Value.Type(); {
+	case kind == "bool":
+		want = "true or false"
+	case kind == "duration":
+		want = "a duration such as 10s or 1m30s"
+	case strings.HasPrefix(kind, "float"):
+		want = "a number"
+	case strings.HasPrefix(kind, "int"):
+		want = "a whole number"
+	default:
+		return err
+	}
+	if errors.Is(err, strconv.ErrRange) {
+		want += " that is not so far from 0"
+	}
+	return fmt.Errorf("--%s=%q: must be %s", flag.Name, invalid.GetValue(), want)
 }
 
 // asUsageErrors makes wrong arguments and unknown subcommands exit with status 2, as wrong flags do.
