@@ -2,11 +2,13 @@ package bench
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -66,7 +68,16 @@ func (e *ProfileError) Error() string {
 	if e.Field == "" {
 		return at + ": " + e.Err.Error()
 	}
-	return at + ": field " + e.Field + ": " + e.Err.Error()
+	return at + ": field " + shownField(e.Field) + ": " + e.Err.Error()
+}
+
+// shownField is a field's name for a terminal: that of a file that is no profile may be anything, and as long as a line.
+func shownField(name string) string {
+	const most = 40
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` || len(name) > most {
+		return fmt.Sprintf("%.40q", name)
+	}
+	return name
 }
 
 // Unwrap gives the cause.
@@ -87,7 +98,8 @@ func ParseProfile(path string, r io.Reader) (*Profile, error) {
 	p := &Profile{Name: strings.TrimSuffix(filepath.Base(path), ".profile"), Path: path, Repeats: 1}
 	var base []CaseField
 	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
+	n, empty := 1, true
+	for ; lines.Scan(); n++ {
 		text := strings.TrimSpace(lines.Text())
 		if i := strings.Index(text, "#"); i >= 0 {
 			text = strings.TrimSpace(text[:i])
@@ -95,6 +107,7 @@ func ParseProfile(path string, r io.Reader) (*Profile, error) {
 		if text == "" {
 			continue
 		}
+		empty = false
 		fail := func(field string, format string, args ...any) (*Profile, error) {
 			return nil, &ProfileError{path, n, field, fmt.Errorf(format, args...)}
 		}
@@ -112,7 +125,7 @@ func ParseProfile(path string, r io.Reader) (*Profile, error) {
 		name, value, ok := strings.Cut(text, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !ok || value == "" {
-			return fail(name, "%q is not of the form field: value", text)
+			return fail(name, "%.80q is not of the form field: value", text)
 		}
 		done, err := p.setHead(name, value, len(p.Cases) == 0)
 		if err != nil {
@@ -132,8 +145,14 @@ func ParseProfile(path string, r io.Reader) (*Profile, error) {
 		c := &p.Cases[len(p.Cases)-1]
 		c.Fields = replaceField(c.Fields, field)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, &ProfileError{path, 0, "", err}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, &ProfileError{path, n, "", fmt.Errorf("the line is longer than %d bytes: not a profile", bufio.MaxScanTokenSize)}
+	} else if err != nil {
+		return nil, &ProfileError{path, n, "", err}
+	}
+	if empty {
+		return nil, &ProfileError{path, n, "", errors.New("nothing but comments and empty lines up to here: not a profile; " +
+			"`weir bench list --show latency-curve` prints one, `weir bench fields` lists the fields")}
 	}
 	if len(p.Cases) == 0 {
 		p.Cases = []Case{{Name: "main", Fields: base}}

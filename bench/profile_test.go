@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,12 +82,22 @@ func TestBadProfilesNameFileLineAndField(t *testing.T) {
 		{"acks: 1\npayload: file:/nowhere/payload.json\n", "bad.profile:2: field payload: stat /nowhere/payload.json"},
 		{"payload: file:/dev\n", "bad.profile:1: field payload: /dev is not a file"},
 		{"drop_caches: perhaps\n", "bad.profile:1: field drop_caches"},
+		{"", "bad.profile:1: nothing but comments and empty lines up to here: not a profile; `weir bench list --show"},
+		{"# only\n\n  # comments\n", "bad.profile:4: nothing but comments"},
+		{"\x7fELF\x02\x1b[31m\n", `bad.profile:1: field "\x7fELF\x02\x1b[31m": "\x7fELF\x02\x1b[31m" is not of the form`},
+		{"\x1b[31m: 1\n", `bad.profile:1: field "\x1b[31m": unknown`},
+		{"acks: \x1b[31m\n", `bad.profile:1: field acks: "\x1b[31m" is not 0`},
+		{"acks: 1\n" + strings.Repeat("\x00", 1<<17), "bad.profile:2: the line is longer than 65536 bytes: not a profile"},
 	}
 	for _, c := range cases {
 		_, err := ParseProfile("bad.profile", strings.NewReader(c.text))
 		var pe *ProfileError
 		if err == nil || !errors.As(err, &pe) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: got %v, want %q", c.text, err, c.want)
+			t.Errorf("%.200q: got %v, want %q", c.text, err, c.want)
+			continue
+		}
+		if text := err.Error(); len(text) > 300 || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+			t.Errorf("%.200q: %d bytes to print, or control characters: %q", c.text, len(text), text)
 		}
 	}
 }
