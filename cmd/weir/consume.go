@@ -167,9 +167,20 @@ func (f *consumeFlags) partitions(ctx context.Context, admin *kadm.Client, topic
 		}
 	}
 	if len(partitions) == 0 {
-		return nil, fmt.Errorf("topic %s has no partition %d; it has %s", topic, f.partition, countOf(len(detail.Partitions), "partition"))
+		return nil, &noPartitionError{topic, f.partition, len(detail.Partitions)}
 	}
 	return partitions, nil
+}
+
+// noPartitionError is a partition that a topic does not have.
+type noPartitionError struct {
+	topic     string
+	partition int32
+	count     int
+}
+
+func (e *noPartitionError) Error() string {
+	return fmt.Sprintf("topic %s has no partition %d; it has %s, numbered from 0", e.topic, e.partition, countOf(e.count, "partition"))
 }
 
 // bound checks --offset against what there is. For --until-end it also replaces the starts by offsets and fills the ends; a partition

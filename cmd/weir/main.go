@@ -31,6 +31,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it is at
 	err := newRootCmd().ExecuteContext(ctx)
+	interrupted := ctx.Err() != nil && errors.Is(err, context.Canceled)
 	stop()
 	if err == nil {
 		return
@@ -39,6 +40,9 @@ func main() {
 	var exit *exitError
 	if errors.As(err, &exit) {
 		status = exit.status
+	}
+	if exit == nil && interrupted {
+		err = errors.New("interrupted") // by the signal, whatever it was that a command waited for then
 	}
 	if exit == nil || !exit.quiet {
 		fmt.Fprintln(os.Stderr, "weir:", err)

@@ -119,7 +119,7 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string, values []string) er
 		return err
 	}
 	if first := p.failed.Load(); first != nil {
-		return f.explain(topic, first, said)
+		return f.explain(cmd, topic, first, said)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s written to %s\n", countOf(int(p.written.Load()), "record"), topic)
 	return nil
@@ -147,10 +147,20 @@ func (f *produceFlags) largestBatch(cmd *cobra.Command, topic string) (largest i
 	return largest, err
 }
 
-func (f *produceFlags) explain(topic string, failed *produceFailure, said *produceAnswers) error {
+func (f *produceFlags) explain(cmd *cobra.Command, topic string, failed *produceFailure, said *produceAnswers) error {
 	err := failed.err
 	if errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return fmt.Errorf("topic %s does not exist, or lacks the partition; `weir topic create %s` makes it", topic, topic)
+	}
+	if f.partition >= 0 && !errors.Is(err, kgo.ErrRecordTimeout) && cmd.Context().Err() == nil { // the client does not name what it found
+		reading := consumeFlags{client: f.client, partition: f.partition}
+		missing := withAdmin(cmd, &f.client, func(ctx context.Context, admin *kadm.Client) error {
+			_, err := reading.partitions(ctx, admin, topic)
+			return err
+		})
+		if no := (*noPartitionError)(nil); errors.As(missing, &no) {
+			return no
+		}
 	}
 	if errors.Is(err, kgo.ErrRecordTimeout) {
 		err = said.why(failed.partition, f.client.timeout, err)

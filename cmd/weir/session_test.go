@@ -135,6 +135,18 @@ func TestPortsInUseExitWithOne(t *testing.T) {
 	}
 }
 
+// TestAPartitionTooManyIsNamed: whoever writes to it or reads it is told how many there are.
+func TestAPartitionTooManyIsNamed(t *testing.T) {
+	s := serve(t, t.TempDir())
+	must(t, "", "topic", "create", "three", "--partitions", "3", "--brokers", s.address)
+	for _, args := range [][]string{{"produce", "three", "x"}, {"consume", "three"}} {
+		_, stderr, status := run(t, "", append(args, "--partition", "7", "--brokers", s.address)...)
+		if want := "weir: topic three has no partition 7; it has 3 partitions, numbered from 0\n"; status != 1 || stderr != want {
+			t.Errorf("%v: exit status %d, %q; want 1 and %q", args, status, stderr, want)
+		}
+	}
+}
+
 // TestAFileIsNoDataDirectory: it is a slip in the command line, and no disk that fails.
 func TestAFileIsNoDataDirectory(t *testing.T) {
 	file := writeFile(t, "x")

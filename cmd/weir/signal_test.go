@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,37 @@ func TestAStartThatFailsSaysNothingOfStopping(t *testing.T) {
 		if _, stderr, _ := run(t, "", "serve", "--config", "/no/such/file"); strings.Contains(stderr, "stopping") {
 			t.Fatalf("got %q, want the error alone", stderr)
 		}
+	}
+}
+
+// TestASignalInterruptsClientCommands has them wait for a broker that takes connections and does not answer.
+func TestASignalInterruptsClientCommands(t *testing.T) {
+	for _, args := range [][]string{{"topic", "list"}, {"topic", "describe", "x"}, {"consume", "x"}, {"produce", "x", "y"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			s := &server{t: t, log: &testkit.LogBuffer{}, ended: make(chan struct{})}
+			s.cmd = weir(t, append(args, "--timeout", "60s", "--brokers", listener.Addr().String())...)
+			s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+			if err := s.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			go s.wait()
+			t.Cleanup(s.kill)
+			conn, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			s.signal()
+			s.awaitEnd()
+			if status := s.cmd.ProcessState.ExitCode(); status != 1 || s.log.String() != "weir: interrupted\n" {
+				t.Errorf("exit status %d, %q; want 1 and a word of the interruption", status, s.log)
+			}
+		})
 	}
 }
 
