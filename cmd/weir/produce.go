@@ -112,7 +112,7 @@ func (f *produceFlags) run(cmd *cobra.Command, topic string, values []string) er
 		for _, value := range values {
 			p.send(cmd.Context(), []byte(value))
 		}
-	} else if err := p.lines(cmd.Context(), os.Stdin); err != nil {
+	} else if err := p.standardInput(cmd.Context()); err != nil {
 		return err
 	}
 	if err := client.Flush(cmd.Context()); err != nil {
@@ -183,6 +183,18 @@ type producing struct {
 type produceFailure struct {
 	err       error
 	partition int32
+}
+
+// standardInput sends the lines of standard input. A signal ends it also while nothing comes there, which no read can be woken from.
+func (p *producing) standardInput(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- p.lines(ctx, os.Stdin) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (p *producing) lines(ctx context.Context, in io.Reader) error {

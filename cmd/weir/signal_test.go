@@ -84,6 +84,34 @@ func TestASignalInterruptsClientCommands(t *testing.T) {
 	}
 }
 
+// TestASignalInterruptsProduceThatWaitsForInput: one is enough, whether a line comes or not.
+func TestASignalInterruptsProduceThatWaitsForInput(t *testing.T) {
+	b := serve(t, t.TempDir())
+	must(t, "", "topic", "create", "x", "--partitions", "1", "--brokers", b.address)
+	s := &server{t: t, log: &testkit.LogBuffer{}, ended: make(chan struct{})}
+	s.cmd = weir(t, "produce", "x", "--verbose", "--brokers", b.address)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	in, err := s.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go s.wait()
+	t.Cleanup(s.kill)
+	if _, err := in.Write([]byte("one\n")); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the record is acknowledged", func() bool { return s.log.String() == "x 0 0\n" })
+	s.signal()
+	s.awaitEnd()
+	if status := s.cmd.ProcessState.ExitCode(); status != 1 || s.log.String() != "x 0 0\nweir: interrupted\n" {
+		t.Errorf("exit status %d, %q; want 1 and a word of the interruption", status, s.log)
+	}
+}
+
 func TestSignalDuringTheStartStopsTheBroker(t *testing.T) {
 	s, pipe, stdout := stoppedWhileStarting(t)
 	if err := pipe.Close(); err != nil {
