@@ -75,7 +75,7 @@ func NewConfig(static map[string]string) (*Config, []string, error) {
 	for _, name := range slices.Sorted(maps.Keys(static)) {
 		key := c.byName[name]
 		if key == nil {
-			warnings = append(warnings, unknownKey(name, c.broker, " is ignored"))
+			warnings = append(warnings, c.unknownKey(name, false, " is ignored"))
 			continue
 		}
 		if err := key.Check(static[name]); err != nil {
@@ -94,7 +94,7 @@ func CheckStatic(values map[string]string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if c.byName[name] == nil {
-			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.broker, ""))
+			return fmt.Errorf("%w: %s", ErrConfig, c.unknownKey(name, false, ""))
 		}
 	}
 	return nil
@@ -140,7 +140,7 @@ func (c *Config) CheckBroker(values map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		key := c.byName[name]
 		if key == nil {
-			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.broker, ""))
+			return fmt.Errorf("%w: %s", ErrConfig, c.unknownKey(name, false, ""))
 		}
 		if !key.Dynamic {
 			return fmt.Errorf("%w: %s=%q: can only be set in the properties file, and takes effect at a restart", ErrConfig, name, values[name])
@@ -167,7 +167,7 @@ func (c *Config) CheckTopic(values map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		key := c.topics[name]
 		if key == nil {
-			return fmt.Errorf("%w: %s", ErrConfig, unknownKey(name, c.topic, ""))
+			return fmt.Errorf("%w: %s", ErrConfig, c.unknownKey(name, true, ""))
 		}
 		if err := key.Check(values[name]); err != nil {
 			return err

@@ -99,7 +99,11 @@ func unescape(text string) string {
 
 // unknownKey says that a key is not in the table, and which one may be meant. What becomes of it is for the caller to say: " is ignored",
 // or nothing where it is refused.
-func unknownKey(name string, keys []Key, fate string) string {
+func (c *Config) unknownKey(name string, ofTopic bool, fate string) string {
+	keys, list := c.broker, "weir config keys"
+	if ofTopic {
+		keys, list = c.topic, "weir config keys --topic"
+	}
 	best, distance := "", 4
 	for i := range keys {
 		if d := editDistance(name, keys[i].Name); d < distance {
@@ -109,7 +113,7 @@ func unknownKey(name string, keys []Key, fate string) string {
 	if best != "" {
 		return fmt.Sprintf("unknown key %q%s; did you mean %q?", name, fate, best)
 	}
-	return fmt.Sprintf("unknown key %q%s; `weir config keys` lists the known ones", name, fate)
+	return fmt.Sprintf("unknown key %q%s; `%s` lists the known ones", name, fate, list)
 }
 
 // editDistance counts the single-character edits between two words (Levenshtein).

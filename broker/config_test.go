@@ -67,6 +67,9 @@ func TestARefusedUnknownKeyIsNotIgnored(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if err := c.CheckTopic(map[string]string{"zzzz": "1"}); err == nil || !strings.Contains(err.Error(), "`weir config keys --topic` lists") {
+		t.Errorf("a key that resembles none: %v", err)
+	}
 	if err := CheckStatic(map[string]string{"fsync.policy": "never"}); err != nil {
 		t.Error(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -264,6 +265,10 @@ func (f *benchFlags) checkSettings() error {
 	}
 	if err := broker.CheckStatic(values); err != nil {
 		return usageError("--set: %w", err)
+	}
+	embedded := func(target string) bool { return strings.HasSuffix("="+target, "=embedded") }
+	if len(values) > 0 && len(f.targets) > 0 && !slices.ContainsFunc(f.targets, embedded) {
+		return usageError("--set: configures the embedded broker, and no target is that; add --target embedded, or configure the broker that runs")
 	}
 	return nil
 }

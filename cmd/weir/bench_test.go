@@ -252,6 +252,7 @@ func TestBenchUsageErrors(t *testing.T) {
 		{[]string{"--set", "zookeeper.connect=x:1"}, "unknown key \"zookeeper.connect\"; `weir config keys` lists"},
 		{[]string{"--set", "num.partitions=0"}, `num.partitions="0"`},
 		{[]string{"--set", "num.partitions"}, "KEY=VALUE"},
+		{[]string{"--set", "num.partitions=2", "--target", "127.0.0.1:1"}, "add --target embedded"},
 		{[]string{"compare", "/nowhere.json", "/nowhere.json"}, "/nowhere.json"},
 	} {
 		_, stderr, status := run(t, "", append([]string{"bench"}, c.args...)...)
