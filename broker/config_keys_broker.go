@@ -28,10 +28,11 @@ func listenerKeys() []Key {
 		{Name: "socket.request.max.bytes", Type: TypeInt, Default: "104857600", Min: 1024, Max: anyNumber,
 			Doc: "Largest request frame taken, in bytes."},
 		{Name: "socket.request.timeout.ms", Type: TypeLong, Default: "30000", Min: -1, Max: anyNumber,
-			Doc: "Time from the first byte of a request to its last after which the connection is closed, pauses of ours not counted, " +
-				"in milliseconds; -1 is never."},
+			Doc: "Time from the first byte of a request to its last after which the connection is closed, in milliseconds. Pauses of ours are not counted, " +
+				"other than for want of memory (queued.max.request.bytes); -1 is never."},
 		{Name: "queued.max.request.bytes", Type: TypeLong, Default: "-1", Min: -1, Max: anyNumber,
-			Doc: "Bytes of requests held in memory before reading pauses; -1 is a quarter of the memory limit."},
+			Doc: "Bytes of requests held in memory before reading pauses, except for one connection at a time; requests of over 1 MiB have three quarters of them. " +
+				"-1 is a quarter of GOMEMLIMIT, or 1 GiB without one."},
 		{Name: "max.connections", Type: TypeInt, Default: "2147483647", Min: 1, Max: anyNumber, Doc: "Most connections at a time."},
 		{Name: "max.connections.per.ip", Type: TypeInt, Default: "2147483647", Min: 1, Max: anyNumber,
 			Doc: "Most connections at a time from one address."},

@@ -20,6 +20,9 @@ type input struct {
 	buf        []byte // from the pool and charged to the budget; nil while nothing waits
 	start, end int    // buf[start:end] waits; bytes before start may still be in the handler's hands this turn
 	frameMax   int    // largest frame with its prefix; set once
+	over       bool   // buf is charged to the favoured connection's account
+	favoured   bool   // what is read now is read as the favoured connection
+	taken      int    // bytes of the next buffer that are charged already
 	hint       int    // size of the last frame if it was big, up to hintBytesMax: what the peer has proved to send
 }
 
@@ -70,17 +73,34 @@ func (in *input) grow(size int, a *arena, b *budget) {
 	next := a.pool.get(size)
 	n := copy(next, in.waiting())
 	in.drop(a, b)
-	in.buf, in.end = next, n
-	b.charge(int64(cap(next)))
+	in.buf, in.end, in.over = next, n, in.favoured
+	b.charge(int64(cap(next)-in.taken), in.over)
+	in.taken = 0
 }
 
 // drop forgets the buffer and all that waits in it. Its memory lives until the end of the turn.
 func (in *input) drop(a *arena, b *budget) {
 	if in.buf != nil {
-		b.charge(-int64(cap(in.buf)))
+		b.charge(-int64(cap(in.buf)), in.over)
 		a.retire(in.buf)
 	}
 	in.buf, in.start, in.end = nil, 0, 0
+}
+
+// ask says what windows asks the budget for: how many bytes, and the size of the frame that they are for, 0 if that is not known or it is whole.
+func (in *input) ask() (frame, need int) {
+	switch {
+	case in.buf == nil:
+		return 0, in.room(peekBytes, 0)
+	case in.wholeFrame():
+		return 0, 0
+	}
+	frame = frameBytes(in.waiting())
+	need = in.room(in.end-in.start+1, frame)
+	if !in.over {
+		need -= cap(in.buf) // which is given back
+	}
+	return frame, need
 }
 
 // windows says where to read next: own continues the partial frame, extra is arena memory for what follows it. ok is false if reading
@@ -89,9 +109,13 @@ func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []
 	if c.lingerEnd != 0 {
 		return nil, a.window(min(limit, peekBytes)), true // to be thrown away
 	}
+	in.favoured = b.favours(c)
 	if in.buf == nil {
-		if !b.admit(c) {
-			return nil, nil, false
+		if !b.roomy(in.room(readBytesMax, 0)) {
+			in.hint, limit = 0, min(limit, peekBytes)
+			if !in.admitted(c, b, false) {
+				return nil, nil, false
+			}
 		}
 		if in.hint > 0 {
 			limit = min(limit, peekBytes)
@@ -101,7 +125,7 @@ func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []
 	have := in.end - in.start
 	frame := frameBytes(in.waiting())
 	if in.end == len(in.buf) || (in.start > 0 && len(in.buf)-in.start < max(frame, prefixBytes)) {
-		if !b.admit(c) {
+		if !in.admitted(c, b, true) {
 			return nil, nil, false
 		}
 		in.grow(in.room(have+1, frame), a, b)
@@ -118,4 +142,24 @@ func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []
 		extra = a.window(min(limit-len(own), peekBytes))
 	}
 	return own, extra, true
+}
+
+// admitted asks the budget, and with take takes the bytes for the buffer that has to grow.
+func (in *input) admitted(c *conn, b *budget, take bool) bool {
+	frame, need := in.ask()
+	ok, taken := b.admit(c, frame, need, take)
+	in.favoured = b.favours(c) && !taken
+	if taken {
+		in.taken = need
+	}
+	return ok
+}
+
+// repay moves what was charged to the favoured connection's account to that of all, before another has the favour.
+func (in *input) repay(b *budget) {
+	if in.buf != nil && in.over {
+		in.over = false
+		b.charge(int64(cap(in.buf)), false)
+		b.charge(-int64(cap(in.buf)), true)
+	}
 }

@@ -208,7 +208,7 @@ func (l *loop) settle(c *conn) {
 	if c.ending.Load() {
 		paused |= pauseEnd
 	}
-	if paused&pauseBudget != 0 && l.srv.budget.admit(c) {
+	if paused&pauseBudget != 0 && c.in.admitted(c, &l.srv.budget, false) {
 		paused &^= pauseBudget
 	}
 	l.repause(c, paused)
@@ -224,21 +224,27 @@ func (l *loop) repause(c *conn, paused uint8) {
 	if (was == 0) != (paused == 0) && !c.eof {
 		c.sock.interest(paused == 0)
 	}
-	if paused != 0 || c.in.buf == nil {
+	partial := c.in.buf != nil && !c.in.wholeFrame() && !c.eof
+	over := partial && c.in.over
+	switch {
+	case !partial || paused&^pauseBudget != 0 && !over:
 		c.frameAt = 0
-		l.srv.budget.settle(c)
-		return
-	}
-	if c.in.wholeFrame() {
-		c.sock.backlog()
-	} else if c.frameAt == 0 && !c.eof {
+	case c.frameAt == 0:
+		// Also while it waits for the budget, or for whatever if it is favoured: beginnings of frames could hold both for ever.
 		c.frameAt = l.now
+	}
+	if (paused != 0 || c.in.buf == nil) && !over {
+		c.in.repay(&l.srv.budget)
+		l.srv.budget.settle(c)
+	} else if paused == 0 && c.in.wholeFrame() {
+		c.sock.backlog()
 	}
 }
 
 // starve pauses c because the budget is spent.
 func (l *loop) starve(c *conn) {
 	l.stats.budgetPauses.Add(1)
+	l.srv.warnOfBudget(l.now)
 	l.repause(c, c.paused|pauseBudget)
 }
 

@@ -56,7 +56,8 @@ type Options struct {
 	// reading it pauses. Default: 64 MiB.
 	OutputBytesMax int64
 	// BufferBudget is the limit in bytes for partial frames and queued responses (not file ranges; each counts 1 KiB beside its bytes)
-	// of all connections together. When it is spent, reading pauses. Default: 1 GiB.
+	// of all connections together. When it is spent, reading pauses, except for one connection at a time. Frames of over 1 MiB have three quarters
+	// of it, together with those of over 64 KiB seven eighths. Default: 1 GiB.
 	BufferBudget int64
 	// MaxConnections is the number of connections at which new ones are refused. Default: 0, no limit.
 	MaxConnections int
@@ -66,7 +67,7 @@ type Options struct {
 	// whose peer takes none of the output that waits for it. Default: 10 minutes. Negative: never.
 	IdleTimeout time.Duration
 	// FrameTimeout closes a connection that needs longer from the first byte of a frame to its end, not counting the time
-	// in which we did not read. Default: 30 seconds. Negative: never.
+	// in which we did not read, unless that was for want of BufferBudget. Default: 30 seconds. Negative: never.
 	FrameTimeout time.Duration
 	// Congestion is the TCP congestion control of accepted connections: CongestionAuto, CongestionSystem or the name of
 	// an algorithm. Default: CongestionAuto.

@@ -21,6 +21,7 @@ type Server struct {
 	runner runner
 
 	nextID  atomic.Uint64
+	warned  atomic.Int64 // nanos of the last warning that the budget is spent
 	stopped atomic.Bool
 	drained chan struct{} // closed when stopping and the last connection has closed
 	open    atomic.Int64  // connections from accept to close, plus one until Stop
@@ -63,6 +64,16 @@ func Start(o Options) (*Server, error) {
 	}
 	s.accept.start()
 	return s, nil
+}
+
+// warnOfBudget says, once a minute, that connections wait for memory.
+func (s *Server) warnOfBudget(now int64) {
+	last := s.warned.Load()
+	if last != 0 && now-last < int64(time.Minute) || !s.warned.CompareAndSwap(last, now) {
+		return
+	}
+	s.opts.Logger.Warn("the memory for requests and responses in flight is spent, reading some connections waits for it", "bytes", s.budget.bytes(),
+		"limit", s.budget.limit, "connections", s.open.Load()-1)
 }
 
 // nanos is the time since the server's epoch.

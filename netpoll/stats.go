@@ -40,7 +40,7 @@ func (s *Server) Stats() Stats {
 		Accepted:     s.accept.accepted.Load(),
 		Refused:      s.accept.refused.Load(),
 		AcceptErrors: s.accept.failed.Load(),
-		BufferBytes:  s.budget.used.Load(),
+		BufferBytes:  s.budget.bytes(),
 	}
 	for _, l := range s.loops {
 		c := &l.stats

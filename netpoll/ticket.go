@@ -67,7 +67,7 @@ func (t *ticket) complete(b *Batch) {
 	}
 	c := t.conn // once done, the ticket is the loop's
 	c.queuedBytes.Add(t.total)
-	c.loop.srv.budget.charge(t.memory)
+	c.loop.srv.budget.charge(t.memory, false)
 	if t.state.CompareAndSwap(ticketPending, ticketDone) {
 		c.sock.notify(b)
 		return
@@ -81,7 +81,7 @@ func (t *ticket) complete(b *Batch) {
 // release drops the response, sent or not.
 func (t *ticket) release() {
 	t.conn.queuedBytes.Add(-t.total)
-	t.conn.loop.srv.budget.charge(-t.memory)
+	t.conn.loop.srv.budget.charge(-t.memory, false)
 	release := t.resp.Release
 	t.resp, t.end = Response{}, nil
 	if release != nil {
