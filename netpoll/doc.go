@@ -30,7 +30,8 @@
 // An idle connection owns no buffer. A partial frame is collected in a pooled buffer that grows with the bytes that
 // have arrived, never by the length that the peer claims. Partial frames and queued response bytes are charged to
 // Options.BufferBudget; when it is spent, connections stop being read, except one, which may finish its frame so that
-// the server cannot lock up. Large frames cannot spend what is left for small ones, and their time runs while they wait. A connection whose queued output exceeds Options.OutputBytesMax is not read either.
+// the server cannot lock up. Large frames cannot spend what is left for small ones, and their time runs while they wait.
+// A connection whose queued output exceeds Options.OutputBytesMax is not read either.
 //
 // # Goroutines and locks
 //
