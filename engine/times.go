@@ -139,9 +139,8 @@ func (s *segment) firstAtOrAfter(ts, from, limit int64) (TimestampOffset, error)
 		if err != nil {
 			return nothingFound, err
 		}
-		r, err := firstRecordAtOrAfter(b, ts, from, limit)
-		if r.Found || err != nil {
-			return r, err
+		if r := firstRecordAtOrAfter(b, ts, from, limit); r.Found {
+			return r, nil
 		}
 	}
 	return nothingFound, c.err
@@ -178,18 +177,21 @@ func (s *segment) timeFloor(ts int64) (int64, error) {
 	return s.base, nil
 }
 
-func firstRecordAtOrAfter(b record.Batch, ts, from, limit int64) (TimestampOffset, error) {
-	it := b.Records(nil, 0)
-	for it.Next() {
-		if offset := it.Offset(); it.Timestamp() >= ts && offset >= from && offset < limit {
-			return TimestampOffset{Offset: offset, Timestamp: it.Timestamp(), LeaderEpoch: b.PartitionLeaderEpoch(), Found: true}, nil
+func firstRecordAtOrAfter(b record.Batch, ts, from, limit int64) (found TimestampOffset) {
+	found = nothingFound
+	b.Walk(0, func(it *record.Iterator) {
+		for it.Next() {
+			if offset := it.Offset(); it.Timestamp() >= ts && offset >= from && offset < limit {
+				found = TimestampOffset{Offset: offset, Timestamp: it.Timestamp(), LeaderEpoch: b.PartitionLeaderEpoch(), Found: true}
+				return
+			}
 		}
-	}
-	if err := it.Err(); err != nil {
-		// Whole by its CRC, but not readable as records: a producer's fault that the header did not show. The batch as such is late enough.
-		return TimestampOffset{
-			Offset: max(b.BaseOffset(), from), Timestamp: b.MaxTimestamp(), LeaderEpoch: b.PartitionLeaderEpoch(), Found: true,
-		}, nil
-	}
-	return nothingFound, nil
+		if it.Err() != nil {
+			// Whole by its CRC, but not readable as records: a producer's fault that the header did not show. The batch as such is late enough.
+			found = TimestampOffset{
+				Offset: max(b.BaseOffset(), from), Timestamp: b.MaxTimestamp(), LeaderEpoch: b.PartitionLeaderEpoch(), Found: true,
+			}
+		}
+	})
+	return found
 }

@@ -30,8 +30,6 @@ type ValidateOptions struct {
 	// KeyRequired makes a record without a key ErrInvalid, as a compacted topic demands. It implies Strict.
 	// Default: false.
 	KeyRequired bool
-	// Buffer is used for decompression under Strict and may be nil. Default: nil, a buffer is allocated.
-	Buffer []byte
 	// Times, if not nil, is set to the range of the records' timestamps when the records are checked and good. Default: nil.
 	Times *TimestampRange
 }
@@ -216,7 +214,19 @@ func (f *RecordFault) Unwrap() error { return f.Err }
 // delta are consecutive in a client's batch, whose record count leaves no gap. What the iterator calls corrupt is the
 // client's doing when the batch is a client's, since the CRC is right: ErrInvalid.
 func (b Batch) checkRecords(opts ValidateOptions) error {
-	it := b.Records(opts.Buffer, opts.DecompressedBytesMax)
+	if b.Codec() != compression.None {
+		return b.checkCompressed(opts)
+	}
+	it := b.Records(nil, 0)
+	return b.checkEach(&it, opts)
+}
+
+func (b Batch) checkCompressed(opts ValidateOptions) (err error) {
+	b.Walk(opts.DecompressedBytesMax, func(it *Iterator) { err = b.checkEach(it, opts) })
+	return err
+}
+
+func (b Batch) checkEach(it *Iterator, opts ValidateOptions) error {
 	last := int32(-1)
 	times := TimestampRange{NoTimestamp, NoTimestamp}
 	for i := 0; it.Next(); i++ {
