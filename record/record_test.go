@@ -249,6 +249,14 @@ func TestValidateRefuses(t *testing.T) {
 	if err := good(compression.Zstd).Validate(ValidateOptions{ZstdForbidden: true}); !errors.Is(err, ErrUnsupportedCodec) {
 		t.Errorf("zstd forbidden: %v", err)
 	}
+	for count, want := range map[int32]error{64 << 20 / recordBytesMin: nil, 64<<20/recordBytesMin + 1: ErrInvalid, 1<<31 - 1: ErrInvalid} {
+		b := good(compression.Lz4)
+		be32(b, PosRecordCount, count)
+		be32(b, PosLastOffsetDelta, count-1)
+		if err := b.Validate(ValidateOptions{SkipCRC: true}); !errors.Is(err, want) {
+			t.Errorf("%d records in %d compressed bytes: %v, want %v", count, len(b), err, want)
+		}
+	}
 	var fault *RecordFault
 	if err := good(compression.Lz4).Validate(ValidateOptions{KeyRequired: true}); !errors.As(err, &fault) || fault.Index != 1 {
 		t.Errorf("key required: %v", err)

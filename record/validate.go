@@ -172,6 +172,9 @@ func (b Batch) checkCounts(internal bool) error {
 		return fmt.Errorf("%w: record count %d, last offset delta %d", ErrInvalid, count, delta)
 	case b.Codec() == compression.None && count*recordBytesMin > payload:
 		return fmt.Errorf("%w: record count %d in %d bytes", ErrInvalid, count, payload)
+	case !internal && count*recordBytesMin > int64(DecompressedBytesMax(len(b))):
+		// Offsets that nothing can be at would be given away.
+		return fmt.Errorf("%w: record count %d in %d compressed bytes, of which at most %d are opened", ErrInvalid, count, payload, DecompressedBytesMax(len(b)))
 	}
 	return nil
 }

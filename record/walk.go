@@ -3,17 +3,23 @@ package record
 import (
 	"errors"
 	"sync"
+	"time"
 )
 
 // walkedBytesShared is the decompressed size up to which batches are walked beside each other. What a client sent may grow to 64 MiB and more
 // (DecompressedBytesMax), so that of larger ones there is only one at a time in memory, whoever sent them.
 const walkedBytesShared = 1 << 20
 
+// largeBufferKept is for how long the buffer of large batches is kept after the last one. The garbage collector would let go of it sooner, and then
+// what is not collected yet of such buffers is many times one.
+const largeBufferKept = 10 * time.Second
+
 var (
 	walkBuffers sync.Pool // of *[]byte
 	largeWalk   struct {
 		sync.Mutex
-		buffer sync.Pool // of *[]byte, one at most: it goes when it was not used for two garbage collections
+		buffer []byte
+		drop   *time.Timer
 	}
 )
 
@@ -44,13 +50,21 @@ func (b Batch) Walk(limit int, f func(it *Iterator)) {
 func (b Batch) walkLarge(limit int, f func(it *Iterator)) {
 	largeWalk.Lock()
 	defer largeWalk.Unlock()
-	buf, _ := largeWalk.buffer.Get().(*[]byte)
-	if buf == nil || cap(*buf) < limit {
+	if cap(largeWalk.buffer) < limit {
 		// As large as it may become: a buffer that grows would leave as much garbage behind. Memory that is not touched takes none.
-		fresh := make([]byte, 0, limit)
-		buf = &fresh
+		largeWalk.buffer = make([]byte, 0, limit)
 	}
-	it := b.Records(*buf, limit)
+	it := b.Records(largeWalk.buffer, limit)
 	f(&it)
-	largeWalk.buffer.Put(buf)
+	if largeWalk.drop == nil {
+		largeWalk.drop = time.AfterFunc(largeBufferKept, dropLargeBuffer)
+	} else {
+		largeWalk.drop.Reset(largeBufferKept)
+	}
+}
+
+func dropLargeBuffer() {
+	largeWalk.Lock()
+	defer largeWalk.Unlock()
+	largeWalk.buffer = nil
 }

@@ -78,8 +78,12 @@ func TestLargeBatchesAreWalkedOneAtATime(t *testing.T) {
 	}
 	wg.Wait()
 	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; got > walks*limit/2 {
-		t.Errorf("%d MiB allocated for %d walks, want the memory of few of them", got>>20, 2*walks)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 3*limit {
+		t.Errorf("%d MiB allocated for %d walks, want the memory of one", got>>20, 2*walks)
+	}
+	dropLargeBuffer()
+	if largeWalk.buffer != nil {
+		t.Error("the buffer is kept for ever")
 	}
 }
 
