@@ -358,6 +358,13 @@ func equalOffsets(a, b map[TopicPartition]int64) bool {
 	return true
 }
 
+// startsAt notes that the log has been replaced by one that may start lower than it did when it was opened.
+func (d *logDir) startsAt(l *Log, offset int64) {
+	d.ckptMu.Lock()
+	defer d.ckptMu.Unlock()
+	l.start.logStart = min(l.start.logStart, offset)
+}
+
 // checkpointState gives what the checkpoints say of this log; ok is false when it has no directory. The directory's
 // checkpoint lock is held.
 func (l *Log) checkpointState() (point, start, hw int64, ok bool, err error) {

@@ -226,6 +226,25 @@ func TestReplacementThatStartsLower(t *testing.T) {
 	}
 }
 
+// TestFailureAfterAReplacementThatStartsLower: the start that the log had before is not written down again when it fails.
+func TestFailureAfterAReplacementThatStartsLower(t *testing.T) {
+	f := newFrontLog(t, 48, true)
+	s, l := f.open(t)
+	must(t, l.TruncateFullyAndStartAt(21))
+	mustAppend(t, l, testBatch(1, 10, 1))
+	must(t, l.stream.SyncNow())
+	want := l.Offsets().LogEnd
+	l.fail(errors.New("broken"), true)
+	must(t, l.dir.checkpoint(false))
+	s.crash()
+	s, l = f.open(t)
+	must(t, l.load2())
+	if off := l.Offsets(); off.LogStart != 21 || off.LogEnd != want {
+		t.Fatalf("offsets: got %+v, want 21 to %d", off, want)
+	}
+	closeTestStore(t, s)
+}
+
 // TestInspectionBesideRetention: log starts that an inspection has read before a segment went are read again before it says that it is missing.
 func TestInspectionBesideRetention(t *testing.T) {
 	f := newFrontLog(t, 0, false)

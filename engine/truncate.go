@@ -298,6 +298,7 @@ func (l *Log) restart(offset int64) error {
 	if err != nil {
 		return err // restartAt stays: nothing of the old log counts any more
 	}
+	l.dir.startsAt(l, offset)
 	l.restartAt.Store(-1)
 	l.wakeTruncated(-1)
 	return l.finishTruncation(dropped)
