@@ -246,6 +246,7 @@ func (l *loop) starve(c *conn) {
 	l.stats.budgetPauses.Add(1)
 	l.srv.warnOfBudget(l.now)
 	l.repause(c, c.paused|pauseBudget)
+	l.schedule(c)
 }
 
 // finish closes c if it is at its end: the peer, the handler or the server has finished, and all responses before that have been written.
