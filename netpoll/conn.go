@@ -32,7 +32,9 @@ type conn struct {
 	out    output
 	paused uint8
 	eof    bool // the peer has closed its side
-	closed bool
+	// What was dropped then: bytes of a frame that was not whole, and that frame's size, 0 if that was not whole either.
+	cutAt, cutFrame int
+	closed          bool
 
 	lingerEnd  int64 // not 0: nothing is left but to wait for the peer, until then
 	activeAt   int64 // when a byte last moved

@@ -442,7 +442,7 @@ func (s *epollSock) read(failed bool) {
 			return
 		}
 		if n == 0 {
-			e.readClosed(c)
+			e.readClosed(c, &e.arena)
 			break
 		}
 		budget -= n

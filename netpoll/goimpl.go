@@ -274,7 +274,7 @@ func (s *goSock) readTurn() {
 	case errno != 0:
 		g.close(c, sockError("read", errno))
 	case n == 0:
-		g.readClosed(c)
+		g.readClosed(c, &s.arena)
 	default:
 		g.received(c, own, extra, n, &s.arena)
 	}

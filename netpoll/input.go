@@ -12,6 +12,8 @@ const (
 	peekBytes      = 16 << 10
 	bigFrameBytes  = 128 << 10
 	hintBytesMax   = 4 << 20
+	// tightBytes is what a connection is read at first while there is little room: what is kept of it costs no more, and tells the frame's size.
+	tightBytes = bufferBytesMin
 )
 
 // input holds what a connection has sent and what has not been handed out: at most one partial frame, and whole frames
@@ -22,6 +24,7 @@ type input struct {
 	frameMax   int    // largest frame with its prefix; set once
 	over       bool   // buf is charged to the favoured connection's account
 	favoured   bool   // what is read now is read as the favoured connection
+	tight      bool   // there is little room: what is kept takes no more than its bytes
 	taken      int    // bytes of the next buffer that are charged already
 	hint       int    // size of the last frame if it was big, up to hintBytesMax: what the peer has proved to send
 }
@@ -63,7 +66,11 @@ func (in *input) keep(data []byte, a *arena, b *budget) {
 			head = data // only a guess when the prefix is split: the next growth knows better
 		}
 		have := in.end - in.start + len(data)
-		in.grow(in.room(have, frameBytes(head)), a, b)
+		size := in.room(have, frameBytes(head))
+		if in.tight {
+			size = have
+		}
+		in.grow(size, a, b)
 	}
 	in.end += copy(in.buf[in.end:], data)
 }
@@ -72,10 +79,10 @@ func (in *input) keep(data []byte, a *arena, b *budget) {
 func (in *input) grow(size int, a *arena, b *budget) {
 	next := a.pool.get(size)
 	n := copy(next, in.waiting())
+	b.charge(int64(cap(next)-in.taken), in.favoured) // before the old one's bytes are given back, which others may take
+	in.taken = 0
 	in.drop(a, b)
 	in.buf, in.end, in.over = next, n, in.favoured
-	b.charge(int64(cap(next)-in.taken), in.over)
-	in.taken = 0
 }
 
 // drop forgets the buffer and all that waits in it. Its memory lives until the end of the turn.
@@ -91,7 +98,7 @@ func (in *input) drop(a *arena, b *budget) {
 func (in *input) ask() (frame, need int) {
 	switch {
 	case in.buf == nil:
-		return 0, in.room(peekBytes, 0)
+		return 0, tightBytes
 	case in.wholeFrame():
 		return 0, 0
 	}
@@ -111,8 +118,9 @@ func (in *input) windows(c *conn, a *arena, b *budget, limit int) (own, extra []
 	}
 	in.favoured = b.favours(c)
 	if in.buf == nil {
-		if !b.roomy(in.room(readBytesMax, 0)) {
-			in.hint, limit = 0, min(limit, peekBytes)
+		in.tight = !b.roomy(in.room(readBytesMax, 0))
+		if in.tight {
+			in.hint, limit = 0, min(limit, tightBytes)
 			if !in.admitted(c, b, false) {
 				return nil, nil, false
 			}

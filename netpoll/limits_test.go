@@ -380,12 +380,16 @@ func TestBeginningsOfLargeFrames(t *testing.T) {
 		small := strings.Repeat("s", 10<<10)
 		early := dial(t, s)
 		var attackers []*client
-		for range 12 {
+		for n := range 160 {
 			c := dial(t, s)
 			attackers = append(attackers, c)
-			go func() { _, _ = c.Write(beginning) }() // ends with the connection
+			some := beginning
+			if n >= 12 {
+				some = beginning[:20<<10] // enough of them would spend all, if the rest of a frame were reckoned with
+			}
+			go func() { _, _ = c.Write(some) }() // ends with the connection
 		}
-		eventually(t, "the others wait", func() bool { return s.Stats().BudgetPauses >= 8 })
+		eventually(t, "the others wait", func() bool { return s.Stats().BudgetPauses >= 100 })
 		settled(s)
 		for _, c := range []*client{early, dial(t, s), dial(t, s)} {
 			for range 5 {
@@ -401,6 +405,46 @@ func TestBeginningsOfLargeFrames(t *testing.T) {
 		large := strings.Repeat("l", size)
 		early.send(large)
 		early.expect(large)
+	})
+}
+
+// The beginning of a frame gives its memory, and the favour, back when the peer says that no more comes, also while an answer is waited for.
+func TestCutFramesGiveTheirMemoryBack(t *testing.T) {
+	onBoth(t, func(t *testing.T, impl Impl) {
+		const budget, size = 8 << 20, 3 << 20
+		parked := make(chan Ticket, 10)
+		r := newRecorder(t, func(_ Conn, tk Ticket, frame []byte) {
+			if string(frame) == "park" {
+				parked <- tk
+				return
+			}
+			tk.Send(respond(fmt.Sprint(len(frame))))
+		})
+		s := startServer(t, Options{Impl: impl, Loops: 2, Handler: r, BufferBudget: budget, FrameTimeout: -1, IdleTimeout: -1})
+		frame := framed(strings.Repeat("f", size))
+		var held []Ticket
+		for range 3 { // without giving back, two spend the budget, and the third has the favour
+			c := dial(t, s)
+			c.send("park")
+			held = append(held, testkit.Receive(t, "the request", parked))
+			c.write(frame[:size/2])
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the memory to be given back", func() bool { return s.Stats().BufferBytes == 0 })
+		}
+		honest := dial(t, s)
+		honest.write(frame)
+		honest.expect(fmt.Sprint(size))
+		for _, tk := range held {
+			tk.Send(respond("late"))
+		}
+		for range held {
+			want := fmt.Sprintf("%d of %d bytes of a frame", size/2-prefixBytes, size)
+			if got := testkit.Receive(t, "the end of a connection", r.closed); !errors.Is(got.err, io.ErrUnexpectedEOF) || !strings.Contains(got.err.Error(), want) {
+				t.Errorf("closed with %v, want unexpected EOF at %s", got.err, want)
+			}
+		}
 	})
 }
 

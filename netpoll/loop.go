@@ -107,6 +107,7 @@ func (l *loop) received(c *conn, own, extra []byte, n int, a *arena) {
 		rest = l.deliver(c, rest)
 	}
 	if len(rest) > 0 && !c.closed {
+		c.in.favoured = l.srv.budget.favours(c) // with ImplGo, it may have lost the favour since it was read
 		c.in.keep(rest, a, &l.srv.budget)
 	}
 }
@@ -122,6 +123,18 @@ func (l *loop) deliverWaiting(c *conn, a *arena) {
 		return
 	}
 	c.in.start = c.in.end - len(rest)
+	l.dropCut(c, a)
+}
+
+// dropCut drops the beginning of a frame whose end will never come, since the peer sends no more.
+func (l *loop) dropCut(c *conn, a *arena) {
+	if !c.eof || c.in.buf == nil || c.in.wholeFrame() {
+		return
+	}
+	waiting := c.in.waiting()
+	c.cutAt, c.cutFrame = len(waiting), frameBytes(waiting)
+	c.in.drop(a, &l.srv.budget)
+	l.srv.budget.settle(c)
 }
 
 // deliver hands the whole frames of data to the handler, up to the first one that has to wait, and returns the rest.
@@ -224,13 +237,14 @@ func (l *loop) repause(c *conn, paused uint8) {
 	if (was == 0) != (paused == 0) && !c.eof {
 		c.sock.interest(paused == 0)
 	}
-	partial := c.in.buf != nil && !c.in.wholeFrame() && !c.eof
+	partial := c.in.buf != nil && !c.in.wholeFrame() && !c.eof && paused&(pauseDrain|pauseEnd) == 0
 	over := partial && c.in.over
-	switch {
-	case !partial || paused&^pauseBudget != 0 && !over:
+	// The time of a frame runs on while it waits for the budget, or for whatever if it is favoured, or if there is little room and the peer takes none of
+	// our output: beginnings of frames could hold both for ever.
+	runs := paused&^pauseBudget == 0 || over || paused&pauseMute == 0 && !l.srv.budget.roomy(0)
+	if !partial || !runs {
 		c.frameAt = 0
-	case c.frameAt == 0:
-		// Also while it waits for the budget, or for whatever if it is favoured: beginnings of frames could hold both for ever.
+	} else if c.frameAt == 0 {
 		c.frameAt = l.now
 	}
 	if (paused != 0 || c.in.buf == nil) && !over {
@@ -268,17 +282,15 @@ func (l *loop) finish(c *conn) bool {
 	if !c.eof {
 		return false
 	}
-	waiting := c.in.waiting()
-	frame := frameBytes(waiting)
 	switch {
-	case len(waiting) == 0:
-		l.close(c, io.EOF)
-	case c.paused != 0 || c.in.wholeFrame():
+	case len(c.in.waiting()) > 0:
 		return false // frames still wait to be delivered
-	case frame == 0:
-		l.close(c, fmt.Errorf("%w: %d of %d bytes of a frame's length", io.ErrUnexpectedEOF, len(waiting), prefixBytes))
+	case c.cutAt == 0:
+		l.close(c, io.EOF)
+	case c.cutFrame == 0:
+		l.close(c, fmt.Errorf("%w: %d of %d bytes of a frame's length", io.ErrUnexpectedEOF, c.cutAt, prefixBytes))
 	default:
-		l.close(c, fmt.Errorf("%w: %d of %d bytes of a frame", io.ErrUnexpectedEOF, len(waiting)-prefixBytes, frame-prefixBytes))
+		l.close(c, fmt.Errorf("%w: %d of %d bytes of a frame", io.ErrUnexpectedEOF, c.cutAt-prefixBytes, c.cutFrame-prefixBytes))
 	}
 	return true
 }
@@ -300,10 +312,11 @@ func (l *loop) linger(c *conn) bool {
 }
 
 // readClosed records that the peer sends no more.
-func (l *loop) readClosed(c *conn) {
+func (l *loop) readClosed(c *conn, a *arena) {
 	c.eof = true
 	c.frameAt = 0
 	c.sock.interest(false)
+	l.dropCut(c, a)
 }
 
 // close ends c. Open tickets become orphans: their responses are dropped when they come.

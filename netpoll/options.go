@@ -67,7 +67,7 @@ type Options struct {
 	// whose peer takes none of the output that waits for it. Default: 10 minutes. Negative: never.
 	IdleTimeout time.Duration
 	// FrameTimeout closes a connection that needs longer from the first byte of a frame to its end, not counting the time
-	// in which we did not read, unless that was for want of BufferBudget. Default: 30 seconds. Negative: never.
+	// in which we did not read, unless that was for want of BufferBudget, or there is little left of that. Default: 30 seconds. Negative: never.
 	FrameTimeout time.Duration
 	// Congestion is the TCP congestion control of accepted connections: CongestionAuto, CongestionSystem or the name of
 	// an algorithm. Default: CongestionAuto.

@@ -30,10 +30,13 @@ type reading struct {
 	next map[int32]int64
 	// ends are the offsets at which --until-end stops, of the partitions that are not there yet.
 	ends map[int32]int64
+	// atEnd are those that have reached it.
+	atEnd []int32
 	// refused are the partitions whose last answer was an error.
 	refused map[int32]*refusedPartition
-	// progress is when records came last, or the beginning.
+	// progress is when records came last that were wanted, or the beginning.
 	progress time.Time
+	advanced bool // they came with the last answer
 	printed  int
 }
 
@@ -61,6 +64,9 @@ func (r *reading) run(ctx context.Context, client *kgo.Client, out *bufio.Writer
 		}
 		fetches := r.fetch(ctx, client)
 		done := r.print(fetches, out, print)
+		if r.flags.untilEnd {
+			client.PauseFetchPartitions(map[string][]int32{r.topic: r.atEnd})
+		}
 		if err := out.Flush(); err != nil {
 			return fmt.Errorf("writing records: %w", err)
 		}
@@ -68,7 +74,7 @@ func (r *reading) run(ctx context.Context, client *kgo.Client, out *bufio.Writer
 			return nil
 		}
 		now := time.Now()
-		if fetches.NumRecords() > 0 {
+		if r.advanced {
 			r.progress = now // not earlier: whoever reads the output may have been slow
 		}
 		if err := r.note(fetches.Errors(), now); err != nil {
@@ -118,8 +124,14 @@ func (r *reading) note(failures []kgo.FetchError, now time.Time) error {
 
 // print prints the records and says whether they are all that is wanted.
 func (r *reading) print(fetches kgo.Fetches, out *bufio.Writer, print func(*bufio.Writer, *kgo.Record)) (done bool) {
+	r.advanced = false
 	for records := fetches.RecordIter(); !records.Done(); {
 		record := records.Next()
+		end, toGo := r.ends[record.Partition]
+		if r.flags.untilEnd && !toGo {
+			continue // written since
+		}
+		r.advanced = true
 		r.next[record.Partition] = record.Offset + 1
 		delete(r.refused, record.Partition)
 		if !record.Attrs.IsControl() { // the end of a transaction, which is no record but may be the last of its log
@@ -129,8 +141,9 @@ func (r *reading) print(fetches kgo.Fetches, out *bufio.Writer, print func(*bufi
 		if r.flags.count > 0 && r.printed >= r.flags.count {
 			return true
 		}
-		if end, ok := r.ends[record.Partition]; ok && record.Offset+1 >= end {
+		if toGo && record.Offset+1 >= end {
 			delete(r.ends, record.Partition)
+			r.atEnd = append(r.atEnd, record.Partition)
 		}
 	}
 	return false

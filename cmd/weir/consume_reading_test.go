@@ -73,6 +73,35 @@ func TestConsumeTellsOfADamagedPartition(t *testing.T) {
 	}
 }
 
+// TestConsumeStopsAtTheEnd: what is written to a partition after it was read to its end is neither printed nor waited for, and does not keep the command
+// from giving a damaged partition up.
+func TestConsumeStopsAtTheEnd(t *testing.T) {
+	s := damagedTopic(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Millisecond):
+				_, _, _ = run(t, "live\n", "produce", "c", "--partition", "1", "--brokers", s.address)
+			}
+		}
+	}()
+	started := time.Now()
+	stdout, stderr, status := run(t, "", "consume", "c", "--timeout", "2s", "--brokers", s.address, "--from-beginning", "--until-end")
+	took := time.Since(started)
+	close(stop)
+	<-stopped
+	if status != 1 || !strings.Contains(stderr, "partition 0 of topic c from offset 100 on") || took > 20*time.Second {
+		t.Errorf("exit status %d after %s, %q; want 1 after 2s, and the damaged partition", status, took, stderr)
+	}
+	if n := strings.Count(stdout, "live\n"); n > 2 {
+		t.Errorf("%d records printed that were written meanwhile, want those up to the end that was seen first", n)
+	}
+}
+
 // TestConsumeGivesUpInTime: when a reading ends by itself, and what it says.
 func TestConsumeGivesUpInTime(t *testing.T) {
 	const timeout = 10 * time.Second
