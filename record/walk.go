@@ -14,6 +14,9 @@ const walkedBytesShared = 1 << 20
 // what is not collected yet of such buffers is many times one.
 const largeBufferKept = 10 * time.Second
 
+// largeBufferBytes is its size. What grows beyond it, of a batch of over 3 MiB where max.message.bytes allows that, has one of its own.
+const largeBufferBytes = 64 << 20
+
 var (
 	walkBuffers sync.Pool // of *[]byte
 	largeWalk   struct {
@@ -50,9 +53,9 @@ func (b Batch) Walk(limit int, f func(it *Iterator)) {
 func (b Batch) walkLarge(limit int, f func(it *Iterator)) {
 	largeWalk.Lock()
 	defer largeWalk.Unlock()
-	if cap(largeWalk.buffer) < limit {
+	if size := min(limit, largeBufferBytes); cap(largeWalk.buffer) < size {
 		// As large as it may become: a buffer that grows would leave as much garbage behind. Memory that is not touched takes none.
-		largeWalk.buffer = make([]byte, 0, limit)
+		largeWalk.buffer = make([]byte, 0, size)
 	}
 	it := b.Records(largeWalk.buffer, limit)
 	f(&it)

@@ -87,6 +87,19 @@ func TestLargeBatchesAreWalkedOneAtATime(t *testing.T) {
 	}
 }
 
+// TestWalkBeyondTheSharedBuffer: a batch that is allowed to grow further does, and the shared buffer stays as it is.
+func TestWalkBeyondTheSharedBuffer(t *testing.T) {
+	const size = largeBufferBytes + 1<<20
+	walkBatch(compression.Zstd, size).Walk(2*size, func(it *Iterator) {
+		if !it.Next() || len(it.Record().Value) != size {
+			t.Errorf("got %d bytes, %v; want %d", len(it.Record().Value), it.Err(), size)
+		}
+	})
+	if got := cap(largeWalk.buffer); got > largeBufferBytes {
+		t.Errorf("a buffer of %d bytes is kept, want at most %d", got, largeBufferBytes)
+	}
+}
+
 func TestSmallBatchesAreWalkedBesideEachOther(t *testing.T) {
 	b := walkBatch(compression.Lz4, 10_000)
 	inside, leave := make(chan bool), make(chan bool)
