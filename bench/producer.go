@@ -113,7 +113,7 @@ func (p *producer) run(ctx context.Context, pc pace) error {
 	p.q = newInflight(limit)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() { p.q.closePush(); _ = p.w.c.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { p.q.closePush(); p.interrupt() })
 	defer stop()
 	if pc.schedule == nil && limit == 1 && p.r.spec.Acks != 0 {
 		return p.ended(ctx, p.lockstep(ctx, pc))
@@ -134,15 +134,25 @@ func (p *producer) run(ctx context.Context, pc pace) error {
 		cancel(err)
 	} else if p.r.spec.Acks != 0 {
 		_ = p.w.c.SetReadDeadline(time.Now().Add(p.r.spec.Drain))
+		if ctx.Err() != nil {
+			p.interrupt() // that may have undone one
+		}
 	}
 	wg.Wait()
 	return p.ended(ctx, err)
 }
 
+// interrupt ends what waits for the connection.
+func (p *producer) interrupt() { _ = p.w.c.SetDeadline(time.Unix(1, 0)) }
+
 // ended closes the books after run; err is what ended it.
 func (p *producer) ended(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+	case !errors.Is(cause, context.Canceled):
 		err = cause
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = nil // run was told to end; what is unanswered has failed
 	}
 	p.abandon()
 	if err == nil {

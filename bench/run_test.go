@@ -275,9 +275,14 @@ func TestClosedLoopEnds(t *testing.T) {
 						<-release
 					}
 				}
-				res, err := Run(ctx, f.target("fake"), quickSpec(func(s *Spec) { s.Rate, s.InFlight, s.Consumers = Rate{Kind: RateMax}, inFlight, 0 }), nil)
+				spec := quickSpec(func(s *Spec) { s.Rate, s.InFlight, s.Consumers = Rate{Kind: RateMax}, inFlight, 0 })
+				started := time.Now()
+				res, err := Run(ctx, f.target("fake"), spec, nil)
+				took := time.Since(started)
 				close(release)
 				switch {
+				case cancelled && took >= spec.Drain:
+					t.Fatalf("ended after %v, as if the answers were waited for", took)
 				case err != nil || res.Valid:
 					t.Fatalf("valid %v, %v", res.Valid, err)
 				case !cancelled && len(res.Errors) != 2:
