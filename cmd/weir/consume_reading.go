@@ -30,7 +30,7 @@ type reading struct {
 	next map[int32]int64
 	// ends are the offsets at which --until-end stops, of the partitions that are not there yet.
 	ends map[int32]int64
-	// atEnd are those that have reached it.
+	// atEnd are those that reached it with the last answer.
 	atEnd []int32
 	// refused are the partitions whose last answer was an error.
 	refused map[int32]*refusedPartition
@@ -64,7 +64,7 @@ func (r *reading) run(ctx context.Context, client *kgo.Client, out *bufio.Writer
 		}
 		fetches := r.fetch(ctx, client)
 		done := r.print(fetches, out, print)
-		if r.flags.untilEnd {
+		if len(r.atEnd) > 0 {
 			client.PauseFetchPartitions(map[string][]int32{r.topic: r.atEnd})
 		}
 		if err := out.Flush(); err != nil {
@@ -124,7 +124,7 @@ func (r *reading) note(failures []kgo.FetchError, now time.Time) error {
 
 // print prints the records and says whether they are all that is wanted.
 func (r *reading) print(fetches kgo.Fetches, out *bufio.Writer, print func(*bufio.Writer, *kgo.Record)) (done bool) {
-	r.advanced = false
+	r.advanced, r.atEnd = false, nil
 	for records := fetches.RecordIter(); !records.Done(); {
 		record := records.Next()
 		end, toGo := r.ends[record.Partition]

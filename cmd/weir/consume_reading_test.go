@@ -80,7 +80,7 @@ func TestConsumeStopsAtTheEnd(t *testing.T) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		for {
+		for range 300 { // half a minute at least
 			select {
 			case <-stop:
 				return
